@@ -1,0 +1,175 @@
+//! The state in memory: everything but the bulk of the consume queues, which is in the database.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use raftmq_proto::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
+
+use crate::entry::LogId;
+
+use super::queue::Queue;
+
+pub(crate) type Offsets = BTreeMap<i32, i64>;
+pub(crate) type Namespace = BTreeMap<Arc<str>, Arc<[u8]>>;
+
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) applied: Option<LogId>,
+    /// Position after the applied entry.
+    pub(crate) applied_end: u64,
+    pub(crate) membership: Option<(LogId, Vec<u8>)>,
+    pub(crate) topic_version: DataVersion,
+    pub(crate) group_version: DataVersion,
+    pub(crate) topics: HashMap<Arc<str>, Arc<TopicConfig>>,
+    pub(crate) groups: HashMap<Arc<str>, Arc<SubscriptionGroupConfig>>,
+    /// By group, then topic.
+    pub(crate) offsets: HashMap<Arc<str>, HashMap<Arc<str>, Offsets>>,
+    /// By namespace, then key.
+    pub(crate) kv: HashMap<Arc<str>, Namespace>,
+    pub(crate) queues: HashMap<Arc<str>, TopicQueues>,
+    /// Number of the next new queue.
+    pub(crate) next_queue: u32,
+    /// Bytes of full blocks that wait to be persisted.
+    pub(crate) sealed_bytes: usize,
+    pub(crate) dirty: Dirty,
+}
+
+/// The queues of a topic.
+pub(crate) struct TopicQueues {
+    pub(crate) topic: Arc<str>,
+    /// By queue id; ids are mostly 0, 1, 2, …
+    queues: Vec<(i32, Queue)>,
+}
+
+impl TopicQueues {
+    pub(crate) fn new(topic: Arc<str>) -> Self {
+        TopicQueues {
+            topic,
+            queues: Vec::new(),
+        }
+    }
+
+    fn find(&self, queue_id: i32) -> Result<usize, usize> {
+        let guess = usize::try_from(queue_id).unwrap_or(usize::MAX);
+        if self
+            .queues
+            .get(guess)
+            .is_some_and(|(id, _)| *id == queue_id)
+        {
+            return Ok(guess);
+        }
+        self.queues.binary_search_by_key(&queue_id, |(id, _)| *id)
+    }
+
+    pub(crate) fn get(&self, queue_id: i32) -> Option<&Queue> {
+        self.find(queue_id)
+            .ok()
+            .and_then(|nth| self.queues.get(nth))
+            .map(|(_, queue)| queue)
+    }
+
+    pub(crate) fn get_mut(&mut self, queue_id: i32) -> Option<&mut Queue> {
+        self.find(queue_id)
+            .ok()
+            .and_then(|nth| self.queues.get_mut(nth))
+            .map(|(_, queue)| queue)
+    }
+
+    /// Adds a queue that is not there yet.
+    pub(crate) fn insert(&mut self, queue_id: i32, queue: Queue) {
+        if let Err(nth) = self.find(queue_id) {
+            self.queues.insert(nth, (queue_id, queue));
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, &Queue)> {
+        self.queues.iter().map(|(id, queue)| (*id, queue))
+    }
+}
+
+/// What changed since the last cut. Rows are looked up when the cut is made: a name without a row
+/// was deleted.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    /// Anything changed at all.
+    pub(crate) any: bool,
+    pub(crate) topics: HashSet<Arc<str>>,
+    pub(crate) groups: HashSet<Arc<str>>,
+    /// Group, topic.
+    pub(crate) offsets: HashSet<(Arc<str>, Arc<str>)>,
+    pub(crate) kv: HashSet<(Arc<str>, Arc<str>)>,
+    /// Queues with their `dirty` mark set.
+    pub(crate) queues: Vec<(Arc<str>, i32)>,
+    /// Deleted queues: topic, queue id, number.
+    pub(crate) dropped: Vec<(Arc<str>, i32, u32)>,
+}
+
+impl Tables {
+    pub(crate) fn queue(&self, topic: &str, queue_id: i32) -> Option<&Queue> {
+        self.queues.get(topic)?.get(queue_id)
+    }
+
+    pub(crate) fn queue_mut(&mut self, topic: &str, queue_id: i32) -> Option<&mut Queue> {
+        self.queues.get_mut(topic)?.get_mut(queue_id)
+    }
+
+    /// Whether offsets of the topic make sense.
+    pub(crate) fn knows_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic) || self.queues.contains_key(topic)
+    }
+
+    /// Drops a topic's queues and all offsets saved for it.
+    pub(crate) fn drop_messages(&mut self, topic: &str) {
+        if let Some(queues) = self.queues.remove(topic) {
+            for (queue_id, mut queue) in queues.queues {
+                self.dirty
+                    .dropped
+                    .push((queues.topic.clone(), queue_id, queue.id));
+                self.sealed_bytes -= queue.persisted(u64::MAX);
+            }
+        }
+        for (group, topics) in &mut self.offsets {
+            if let Some((topic, _)) = topics.remove_entry(topic) {
+                self.dirty.offsets.insert((group.clone(), topic));
+            }
+        }
+        self.offsets.retain(|_, topics| !topics.is_empty());
+    }
+
+    /// Drops all offsets of a group.
+    pub(crate) fn drop_offsets(&mut self, group: &str) {
+        if let Some((group, topics)) = self.offsets.remove_entry(group) {
+            self.dirty
+                .offsets
+                .extend(topics.into_keys().map(|topic| (group.clone(), topic)));
+        }
+    }
+
+    /// Saves an offset. It never goes back, unless it is `reset`.
+    pub(crate) fn save_offset(
+        &mut self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+        reset: bool,
+    ) {
+        let topics = entry(&mut self.offsets, group);
+        let rows = entry(topics, topic);
+        let saved = rows.entry(queue_id).or_insert(offset);
+        *saved = if reset { offset } else { offset.max(*saved) };
+        let (group, topics) = self.offsets.get_key_value(group).expect("just inserted");
+        let (topic, _) = topics.get_key_value(topic).expect("just inserted");
+        if !self.dirty.offsets.contains(&(group.clone(), topic.clone())) {
+            self.dirty.offsets.insert((group.clone(), topic.clone()));
+        }
+    }
+}
+
+/// The value of a name, made if missing; allocates only then.
+pub(crate) fn entry<'a, V: Default>(map: &'a mut HashMap<Arc<str>, V>, name: &str) -> &'a mut V {
+    if !map.contains_key(name) {
+        map.insert(Arc::from(name), V::default());
+    }
+    map.get_mut(name).expect("just inserted")
+}
