@@ -1,0 +1,12 @@
+//! Compiles `proto/proto/raft.proto` without an external protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/proto");
+    println!("cargo:rerun-if-changed={root}/raft.proto");
+    let files = protox::compile(["raft.proto"], [root])?;
+    // Every `bytes` field becomes a `Bytes`: entries and frames are slices of the receive buffer.
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,376 @@
+//! The sending side of Raft's own messages.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{Future, Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::errors::ReplicationClosed;
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::SnapshotResponse;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Status, Streaming};
+
+use super::forward::cause;
+use super::link::Link;
+use super::{Identity, Lane, Links, wire};
+use crate::pb;
+use crate::types::{
+    AppendEntriesRequest, Node, RPCError, Raft, Snapshot, StreamAppendError, StreamAppendResult,
+    StreamingError, TransferLeaderRequest, TransferLeaderResponse, Types, Unreachable, Vote,
+    VoteRequest, VoteResponse,
+};
+
+/// Waits between attempts to reach a member, in milliseconds; the last one repeats. A restarted
+/// member is found this soon.
+pub(super) const RETRY_MS: [u64; 4] = [10, 20, 40, 80];
+
+/// How long a member may take to tell about itself.
+const SURVEY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Makes the clients through which openraft speaks to other members.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) links: Arc<Links>,
+    /// Requests with entries under way to each follower.
+    pub(crate) appends_in_flight: usize,
+    /// Set once the Raft core exists.
+    pub(crate) raft: Arc<OnceLock<Raft>>,
+}
+
+impl Network {
+    /// Asks a member about itself; `None` when it does not answer in time.
+    pub(crate) async fn survey(&self, member: u64) -> Option<pb::SurveyReply> {
+        let link = self.links.link(member, None, Lane::Control);
+        let request = pb::SurveyRequest {
+            hello: Some(self.identity.hello(member)),
+        };
+        let answer = async { link.client()?.survey(request).await };
+        match tokio::time::timeout(SURVEY_TIMEOUT, answer).await {
+            Ok(Ok(reply)) => Some(reply.into_inner()),
+            Ok(Err(status)) => {
+                failed(&self.identity, &link, &status);
+                None
+            }
+            Err(_elapsed) => None,
+        }
+    }
+
+    fn peer(&self, member: u64, node: &Node, lane: Lane) -> Peer {
+        Peer {
+            identity: self.identity.clone(),
+            appends_in_flight: self.appends_in_flight,
+            raft: self.raft.clone(),
+            lane,
+            link: self.links.link(member, Some(&node.addr), lane),
+            control: self.links.link(member, Some(&node.addr), Lane::Control),
+        }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Peer {
+        self.peer(target, node, Lane::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Node) -> Peer {
+        self.peer(target, node, Lane::Heartbeat)
+    }
+}
+
+/// A member as openraft's tasks address it.
+pub(crate) struct Peer {
+    identity: Arc<Identity>,
+    appends_in_flight: usize,
+    raft: Arc<OnceLock<Raft>>,
+    lane: Lane,
+    link: Arc<Link>,
+    control: Arc<Link>,
+}
+
+/// Logs a refusal once and turns any failure into openraft's "try again after a while".
+fn failed(identity: &Identity, link: &Link, status: &Status) -> Unreachable {
+    match status.code() {
+        Code::FailedPrecondition | Code::InvalidArgument | Code::DataLoss => {
+            let complaint = format!(
+                "member {} at {} refused: {}",
+                link.member(),
+                link.address(),
+                status.message()
+            );
+            if identity.say(&complaint) {
+                tracing::error!(member = identity.id(), "{complaint}");
+            }
+        }
+        _ => {
+            tracing::debug!(peer = link.member(), address = link.address(), %status,
+                "request to member failed");
+        }
+    }
+    link.failed();
+    Unreachable::from_string(format!(
+        "member {} at {}: {status}",
+        link.member(),
+        link.address()
+    ))
+}
+
+type Replies<'s> = BoxStream<'s, Result<StreamAppendResult, RPCError>>;
+
+impl Peer {
+    async fn heartbeat(
+        &self,
+        request: &AppendEntriesRequest,
+    ) -> Result<StreamAppendResult, Status> {
+        let hello = self.identity.hello(self.link.member());
+        let reply = self
+            .link
+            .client()?
+            .heartbeat(wire::to_heartbeat(hello, request))
+            .await?
+            .into_inner();
+        self.result(reply).await
+    }
+
+    /// Logs that a follower is lost, or back. Heartbeats tell it first.
+    fn note(&self, failure: Option<&Status>) {
+        let (member, address) = (self.link.member(), self.link.address());
+        match failure {
+            None if self.link.note(true) => {
+                tracing::info!(member, address, "member answers again");
+            }
+            Some(status) if self.link.note(false) => {
+                tracing::warn!(
+                    member,
+                    address,
+                    cause = cause(status),
+                    "member does not answer"
+                );
+            }
+            None | Some(_) => {}
+        }
+    }
+
+    /// Takes an answer apart. A follower that says it may have lost entries is allowed to lack what
+    /// it had, before openraft learns that it does; from any other it would not be believed.
+    async fn result(&self, reply: pb::AppendReply) -> Result<StreamAppendResult, Status> {
+        self.link.answered();
+        let recovering = reply.recovering;
+        let result = wire::from_append_reply(reply)?;
+        if recovering
+            && let Err(StreamAppendError::Conflict(_)) = &result
+            && let Some(raft) = self.raft.get()
+        {
+            let allowed = raft
+                .trigger()
+                .allow_next_revert(&self.link.member(), true)
+                .await;
+            tracing::debug!(member = self.link.member(), ?allowed, "member lost entries");
+        }
+        Ok(result)
+    }
+
+    /// Opens a stream whose first message is the hello and whose others are `input`, of which
+    /// only so many are taken that the limit of unanswered requests is kept. A request is formed
+    /// when it is taken, so later ones hold more entries.
+    async fn append<S>(&self, input: S) -> Result<AppendReplies, Status>
+    where
+        S: Stream<Item = AppendEntriesRequest> + Send + Unpin + 'static,
+    {
+        let window = Arc::new(Semaphore::new(self.appends_in_flight));
+        let exhausted = Arc::new(AtomicBool::new(false));
+        // The sending half ends with the receiving half: openraft's next stream needs what `input`
+        // holds.
+        let end = CancellationToken::new();
+        let hello = pb::AppendRequest {
+            hello: Some(self.identity.hello(self.link.member())),
+            ..pb::AppendRequest::default()
+        };
+        let state = (input, window.clone(), exhausted.clone());
+        let requests = stream::unfold(state, |(mut input, window, exhausted)| async move {
+            window.acquire().await.ok()?.forget();
+            let Some(request) = input.next().await else {
+                exhausted.store(true, Ordering::Release);
+                return None;
+            };
+            Some((wire::to_append(&request), (input, window, exhausted)))
+        });
+        let outbound = stream::once(std::future::ready(hello))
+            .chain(requests)
+            .take_until(end.clone().cancelled_owned());
+        let guard = end.drop_guard();
+        let replies = self.link.client()?.append(outbound).await?.into_inner();
+        Ok(AppendReplies {
+            replies,
+            window,
+            exhausted,
+            _end: guard,
+        })
+    }
+
+    async fn control<R, F>(&self, call: F) -> Result<R, RPCError>
+    where
+        F: Future<Output = Result<R, Status>>,
+    {
+        call.await
+            .map_err(|status| failed(&self.identity, &self.control, &status).into())
+    }
+}
+
+/// The answers on an append stream.
+struct AppendReplies {
+    replies: Streaming<pb::AppendReply>,
+    window: Arc<Semaphore>,
+    exhausted: Arc<AtomicBool>,
+    _end: DropGuard,
+}
+
+impl AppendReplies {
+    async fn next(&mut self) -> Option<Result<pb::AppendReply, Status>> {
+        match self.replies.message().await {
+            Ok(Some(reply)) => {
+                self.window.add_permits(1);
+                Some(Ok(reply))
+            }
+            Ok(None) if self.exhausted.load(Ordering::Acquire) => None,
+            Ok(None) => Some(Err(Status::unavailable("the stream ended"))),
+            Err(status) => Some(Err(status)),
+        }
+    }
+}
+
+impl NetStreamAppend<Types> for Peer {
+    /// The time limit of `option` is one heartbeat. That would end any stream that carries real
+    /// work; dead connections are found by HTTP/2 pings instead.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<Replies<'s>, RPCError>>
+    where
+        S: Stream<Item = AppendEntriesRequest> + OptionalSend + Unpin + 'static,
+    {
+        let peer = &*self;
+        Box::pin(async move {
+            if peer.lane == Lane::Heartbeat {
+                let Some(request) = input.next().await else {
+                    return Ok(stream::empty().boxed());
+                };
+                let result = peer.heartbeat(&request).await;
+                peer.note(result.as_ref().err());
+                let result =
+                    result.map_err(|status| failed(&peer.identity, &peer.link, &status).into());
+                return Ok(stream::once(std::future::ready(result)).boxed());
+            }
+            peer.link.due().await;
+            let replies = peer
+                .append(input)
+                .await
+                .map_err(|status| failed(&peer.identity, &peer.link, &status))?;
+            let replies = stream::unfold(Some(replies), move |replies| async move {
+                let mut replies = replies?;
+                let result = match replies.next().await? {
+                    Ok(reply) => peer.result(reply).await,
+                    Err(status) => Err(status),
+                };
+                match result {
+                    Ok(result) => {
+                        let more = result.is_ok().then_some(replies);
+                        Some((Ok(result), more))
+                    }
+                    Err(status) => {
+                        let error = failed(&peer.identity, &peer.link, &status);
+                        Some((Err(error.into()), None))
+                    }
+                }
+            });
+            Ok(replies.boxed())
+        })
+    }
+}
+
+impl NetVote<Types> for Peer {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest,
+        _option: RPCOption,
+    ) -> Result<VoteResponse, RPCError> {
+        let hello = self.identity.hello(self.control.member());
+        self.control(async {
+            let reply = self
+                .control
+                .client()?
+                .vote(wire::to_vote(hello, &rpc))
+                .await?;
+            wire::from_vote_reply(reply.into_inner())
+        })
+        .await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest,
+        _option: RPCOption,
+    ) -> Result<VoteResponse, RPCError> {
+        let hello = self.identity.hello(self.control.member());
+        self.control(async {
+            let reply = self
+                .control
+                .client()?
+                .pre_vote(wire::to_vote(hello, &rpc))
+                .await?;
+            wire::from_vote_reply(reply.into_inner())
+        })
+        .await
+    }
+}
+
+impl NetTransferLeader<Types> for Peer {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse, RPCError> {
+        let hello = self.identity.hello(self.control.member());
+        self.control(async {
+            let message = wire::to_transfer(hello, &request);
+            let reply = self.control.client()?.transfer_leader(message).await?;
+            wire::from_transfer_reply(reply.into_inner())
+        })
+        .await
+    }
+}
+
+impl NetSnapshot<Types> for Peer {
+    type SnapshotData = ();
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: Vote,
+        _snapshot: Snapshot,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError> {
+        Err(StreamingError::Unreachable(Unreachable::from_string(
+            "snapshots are not offered yet: the follower needs entries this member no longer has",
+        )))
+    }
+}
+
+impl NetBackoff<Types> for Peer {
+    fn backoff(&self) -> Option<Backoff> {
+        let last = RETRY_MS[RETRY_MS.len() - 1];
+        let waits = RETRY_MS.into_iter().chain(std::iter::repeat(last));
+        Some(Backoff::new(waits.map(Duration::from_millis)))
+    }
+}

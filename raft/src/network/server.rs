@@ -1,0 +1,403 @@
+//! The receiving side.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::Either;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::AppendEntriesResponse;
+use parking_lot::Mutex;
+use raftmq_store::CommitLog;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
+use tonic::transport::Server;
+use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    CONNECTION_WINDOW_BYTES, Forwarder, Identity, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire,
+};
+use crate::pb;
+use crate::pb::raft_server::RaftServer;
+use crate::standing::Standing;
+use crate::types::{
+    AppendEntriesRequest, Raft, RaftState, StreamAppendError, VoteRequest, VoteResponse, log_id,
+    store_log_id,
+};
+
+/// How long a peer may take to send the first message of a stream.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a candidate's request waits for this member to know whether the group is new.
+const DECIDE_TIMEOUT: Duration = Duration::from_millis(150);
+/// Connections at once; each member needs four.
+const CONNECTIONS_MAX: usize = 256;
+/// Connections waiting to be accepted.
+const BACKLOG: u32 = 128;
+
+/// How long a taken port is tried again, and how often.
+const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(2);
+const TAKEN_PORT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the port that members reach this one at.
+///
+/// A port that is taken is tried again for a while: on a machine with other members, an outgoing
+/// connection may have it for a moment.
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + TAKEN_PORT_PATIENCE;
+    loop {
+        match try_listen(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(TAKEN_PORT_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A restarted member must not wait for the last connections of its former life.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// What the server answers with.
+pub(crate) struct ServerParts {
+    pub(crate) raft: Raft,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) log: CommitLog,
+    pub(crate) standing: watch::Receiver<Standing>,
+    /// Requests that one connection may have under way.
+    pub(crate) streams_max: u32,
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    parts: ServerParts,
+) -> Result<(), tonic::transport::Error> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .filter_map(move |accepted| {
+            let place = places.clone().try_acquire_owned();
+            std::future::ready(match (accepted, place) {
+                (Ok(stream), Ok(place)) => Some(Ok(Accepted {
+                    stream,
+                    _place: place,
+                })),
+                // One too many: closed at once.
+                (Ok(_), Err(_)) => None,
+                (Err(error), _) => Some(Err(error)),
+            })
+        });
+    let streams_max = parts.streams_max;
+    let service = RaftServer::new(Service { parts })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(streams_max)
+        .add_service(service)
+        .serve_with_incoming(incoming)
+        .await
+}
+
+/// A connection and its place among those allowed.
+struct Accepted {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+struct Service {
+    parts: ServerParts,
+}
+
+impl Service {
+    /// Whether this member may lack entries it acknowledged.
+    fn recovering(&self) -> bool {
+        *self.parts.standing.borrow() != Standing::Full
+    }
+
+    /// The answer to a candidate that this member must not vote for because of its own past.
+    /// Whether the group is new is found out within a round trip once the others are there.
+    async fn abstention(&self, request: &VoteRequest) -> Option<VoteResponse> {
+        let mut standing = self.parts.standing.clone();
+        let decided = standing.wait_for(|standing| *standing != Standing::Undecided);
+        let standing = match tokio::time::timeout(DECIDE_TIMEOUT, decided).await {
+            Ok(Ok(standing)) => *standing,
+            Ok(Err(_)) | Err(_) => Standing::Undecided,
+        };
+        if standing.votes_for(request.last_log_id.as_ref().map(store_log_id)) {
+            return None;
+        }
+        let vote = self.parts.raft.server_metrics().borrow_watched().vote;
+        let last = self.parts.log.last().map(log_id);
+        Some(VoteResponse::new(vote, last, false))
+    }
+}
+
+fn stopped(fatal: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("this member's Raft core has stopped: {fatal}"))
+}
+
+/// Decodes what follows the hello. A bad message ends the stream and is left in `failure`.
+fn requests(
+    inbound: Streaming<pb::AppendRequest>,
+    failure: Arc<Mutex<Option<Status>>>,
+) -> impl Stream<Item = AppendEntriesRequest> + Send + 'static {
+    stream::unfold((inbound, failure), |(mut inbound, failure)| async move {
+        let decoded = match inbound.message().await {
+            Ok(Some(message)) => wire::from_append(message),
+            Ok(None) => return None,
+            Err(status) => Err(status),
+        };
+        match decoded {
+            Ok(request) => Some((request, (inbound, failure))),
+            Err(status) => {
+                *failure.lock() = Some(status);
+                None
+            }
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl pb::raft_server::Raft for Service {
+    type AppendStream = BoxStream<'static, Result<pb::AppendReply, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let remote = request.remote_addr();
+        let mut inbound = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded("no hello"))??
+            .ok_or_else(|| Status::invalid_argument("no hello"))?;
+        self.parts.identity.check(first.hello.as_ref(), remote)?;
+        let from = first.hello.map_or(0, |hello| hello.from);
+
+        let failure = Arc::new(Mutex::new(None));
+        let results = self
+            .parts
+            .raft
+            .stream_append(requests(inbound, failure.clone()));
+        let standing = self.parts.standing.clone();
+        let replies = results.map(move |result| match result {
+            Ok(result) => {
+                let recovering = *standing.borrow() != Standing::Full;
+                Ok(wire::to_append_reply(&result, recovering))
+            }
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        // Requests before the bad one are answered first.
+        let last = stream::once(async move { failure.lock().take() }).filter_map(move |status| {
+            if let Some(status) = &status
+                && status.code() == tonic::Code::DataLoss
+            {
+                tracing::error!(member = from, %status, "entries arrived damaged");
+            }
+            std::future::ready(status.map(Err))
+        });
+        Ok(Response::new(replies.chain(last).boxed()))
+    }
+
+    /// The Raft core answers an append once everything before it is on disk here. A heartbeat asks
+    /// only for the lease, which counts from the moment the core has seen it; waiting for a slow
+    /// disk would cost a healthy leader its lease.
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::AppendReply>, Status> {
+        let remote = request.remote_addr();
+        let mut message = request.into_inner();
+        self.parts
+            .identity
+            .check(message.hello.take().as_ref(), remote)?;
+        let request = wire::from_heartbeat(message)?;
+        let (leader, previous) = (request.vote, request.prev_log_id);
+
+        let raft = &self.parts.raft;
+        let answered = pin!(raft.append_entries(request));
+        // Messages reach the core in order: once it answers this one, it has seen the heartbeat. A
+        // refusal is answered at once and therefore comes first.
+        let (tell, told) = oneshot::channel();
+        let seen = pin!(async {
+            let follows = move |state: &RaftState| {
+                // Nobody listens any more once the other answer has come.
+                let _unheard = tell.send(*state.vote_ref() == leader);
+            };
+            raft.external_request(follows).await.is_ok() && told.await.unwrap_or(false)
+        });
+        let response = match futures::future::select(answered, seen).await {
+            Either::Left((response, _)) => response.map_err(stopped)?,
+            Either::Right((true, _)) => AppendEntriesResponse::Success,
+            Either::Right((false, answered)) => answered.await.map_err(stopped)?,
+        };
+        let result = match response {
+            AppendEntriesResponse::Success => Ok(previous),
+            AppendEntriesResponse::PartialSuccess(last) => Ok(last),
+            AppendEntriesResponse::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote)),
+            AppendEntriesResponse::Conflict => match previous {
+                Some(previous) => Err(StreamAppendError::Conflict(previous)),
+                None => return Err(Status::internal("conflict at the beginning of the log")),
+            },
+        };
+        Ok(Response::new(wire::to_append_reply(
+            &result,
+            self.recovering(),
+        )))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteReply>, Status> {
+        let remote = request.remote_addr();
+        let mut message = request.into_inner();
+        self.parts
+            .identity
+            .check(message.hello.take().as_ref(), remote)?;
+        let request = wire::from_vote(message)?;
+        let response = match self.abstention(&request).await {
+            Some(abstention) => abstention,
+            None => self.parts.raft.vote(request).await.map_err(stopped)?,
+        };
+        Ok(Response::new(wire::to_vote_reply(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteReply>, Status> {
+        let remote = request.remote_addr();
+        let mut message = request.into_inner();
+        self.parts
+            .identity
+            .check(message.hello.take().as_ref(), remote)?;
+        let request = wire::from_vote(message)?;
+        let response = match self.abstention(&request).await {
+            Some(abstention) => abstention,
+            None => self.parts.raft.pre_vote(request).await.map_err(stopped)?,
+        };
+        Ok(Response::new(wire::to_vote_reply(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderReply>, Status> {
+        let remote = request.remote_addr();
+        let mut message = request.into_inner();
+        self.parts
+            .identity
+            .check(message.hello.take().as_ref(), remote)?;
+        let request = wire::from_transfer(message)?;
+        let response = self
+            .parts
+            .raft
+            .handle_transfer_leader(request)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(wire::to_transfer_reply(&response)))
+    }
+
+    async fn survey(
+        &self,
+        request: Request<pb::SurveyRequest>,
+    ) -> Result<Response<pb::SurveyReply>, Status> {
+        let remote = request.remote_addr();
+        self.parts
+            .identity
+            .check(request.into_inner().hello.as_ref(), remote)?;
+        let last = self.parts.log.last().map(|id| wire::to_log_id(&log_id(id)));
+        Ok(Response::new(pb::SurveyReply {
+            last,
+            recovering: self.recovering(),
+        }))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<pb::ForwardRequest>,
+    ) -> Result<Response<pb::ForwardReply>, Status> {
+        let remote = request.remote_addr();
+        let mut message = request.into_inner();
+        self.parts
+            .identity
+            .check(message.hello.take().as_ref(), remote)?;
+        self.parts
+            .forwarder
+            .answer(message)
+            .await
+            .map(Response::new)
+    }
+}
