@@ -1,0 +1,89 @@
+//! What tools ask and change: topics, groups, connections, lag, runtime information. RocketMQ: `AdminBrokerProcessor`,
+//! one file per subject.
+
+pub(crate) mod connections;
+pub(crate) mod groups;
+pub(crate) mod lag;
+pub(crate) mod queues;
+pub(crate) mod runtime;
+mod size;
+pub(crate) mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use raftmq_proto::body::{LockBatchRequestBody, LockBatchResponseBody};
+use raftmq_proto::frame::RemotingCommand;
+use raftmq_raft::Group;
+
+use crate::clients::Clients;
+use crate::config::TopicConfigs;
+use crate::creator::Creator;
+use crate::exchange::{Exchange, Outcome, Refusal};
+use crate::locks::LockTable;
+use crate::offsets::Offsets;
+use crate::pull::PullProcessor;
+use crate::register::Registered;
+use crate::stats::Stats;
+
+/// Everything the tools' requests touch.
+pub(crate) struct Admin {
+    pub(crate) group: Group,
+    pub(crate) names: Names,
+    pub(crate) topics: TopicConfigs,
+    pub(crate) creator: Creator,
+    pub(crate) registered: Arc<Registered>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) offsets: Arc<Offsets>,
+    pub(crate) pulls: Arc<PullProcessor>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) locks: Arc<Mutex<LockTable>>,
+    /// Every configuration key with its value.
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) started_ms: i64,
+}
+
+/// What this broker and its cluster are called.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    pub(crate) cluster: String,
+    pub(crate) broker: String,
+}
+
+impl Admin {
+    /// 41.
+    pub(crate) fn lock(&self, exchange: &Exchange) -> Outcome {
+        let body = lock_body(exchange)?;
+        let queues: Vec<_> = body.mq_set.into_iter().collect();
+        let now = std::time::Instant::now();
+        let held = self
+            .locks
+            .lock()
+            .lock(&body.consumer_group, &body.client_id, &queues, now);
+        let answer = LockBatchResponseBody {
+            lock_ok_mq_set: held.into_iter().collect(),
+        };
+        Ok(RemotingCommand::success().with_body(answer.to_json()))
+    }
+
+    /// 42.
+    pub(crate) fn unlock(&self, exchange: &Exchange) -> Outcome {
+        let body = lock_body(exchange)?;
+        let queues: Vec<_> = body.mq_set.into_iter().collect();
+        self.locks
+            .lock()
+            .unlock(&body.consumer_group, &body.client_id, &queues);
+        Ok(RemotingCommand::success())
+    }
+}
+
+fn lock_body(exchange: &Exchange) -> Result<LockBatchRequestBody, Refusal> {
+    LockBatchRequestBody::from_json(&exchange.request.body.to_bytes())
+        .map_err(|error| Refusal::error(format!("queues to lock: {error}")))
+}
+
+/// An offset as the wire has it.
+pub(crate) fn wire(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,260 @@
+//! Puts a member together and takes it apart again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftmq_raft::{Group, GroupOptions, Peer};
+use raftmq_remoting::{Client, ClientOptions, Server, ServerOptions};
+use raftmq_store::{ApplyObserver, Arrival, FlushMode, Store, StoreOptions};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::config::{Config, FlushDisk, GroupConfig, NodeConfig};
+use crate::dispatch::{Dispatch, FromPeers, Port};
+use crate::offsets::Offsets;
+use crate::parts::Parts;
+use crate::pull::{PullProcessor, Waker};
+use crate::register::{Card, Registrar};
+
+/// How long a member that stops tries to save what consumers have told it.
+const SAVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why a member could not start. Every text is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] raftmq_store::Error),
+    /// The group cannot be joined.
+    #[error(transparent)]
+    Raft(#[from] raftmq_raft::StartError),
+    /// A client port cannot be used.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The configuration key it comes from.
+        key: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// A running member.
+pub struct Broker {
+    group: Group,
+    address: SocketAddr,
+    servers: [Server; 2],
+    registrar: Registrar,
+    offsets: Arc<Offsets>,
+    pulls: Arc<PullProcessor>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Whether this member, leading, has made what has to exist.
+    made: watch::Receiver<bool>,
+}
+
+impl Broker {
+    /// Opens the store, joins the group and listens for clients, on the current tokio runtime. Requests that need a
+    /// leader wait until there is one; see [`role_known`](Self::role_known).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Broker, StartError> {
+        let Config {
+            group: group_config,
+            node,
+            values,
+        } = config;
+        let store = Store::open(store_options(&group_config, &node))?;
+        let from_peers = Arc::new(FromPeers::default());
+        let forward = Arc::clone(&from_peers) as Arc<dyn raftmq_raft::ForwardHandler>;
+        let group = Group::start(group_options(&group_config, &node), store, forward).await?;
+        let settings = values
+            .all()
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let parts = Parts::new(&group, &group_config, &node, settings);
+        // The dispatch exists before any request can come: from peers, then from clients.
+        drop(from_peers.dispatch.set(Arc::downgrade(&parts.dispatch)));
+        let servers = match listen(&node, &parts.dispatch) {
+            Ok(servers) => servers,
+            Err(error) => {
+                group.shutdown().await;
+                return Err(error);
+            }
+        };
+        let topics_changed = Arc::new(Notify::new());
+        let waker = Waker {
+            pulls: Arc::clone(&parts.pulls),
+            topics_changed: Arc::clone(&topics_changed),
+        };
+        group.store().state.set_observer(Arc::new(waker));
+        let card = Card {
+            names: parts.names.clone(),
+            address: node.listen.address(),
+            ha_address: node.listen.ha_address(),
+            self_id: node.self_id,
+            permission: node.send.permission,
+        };
+        let client = Arc::new(Client::new(ClientOptions::default()));
+        let registrar = Registrar::start(
+            card,
+            node.nameservers.clone(),
+            group.clone(),
+            client,
+            topics_changed,
+            Arc::clone(&parts.registered),
+        );
+        let (made_tell, made) = watch::channel(false);
+        let mut tasks = parts.spawn_tasks(&group, &node, made_tell);
+        let address = servers[0].local_addr();
+        let Parts {
+            offsets,
+            pulls,
+            creating,
+            ..
+        } = parts;
+        tasks.push(creating);
+        Ok(Broker {
+            group,
+            address,
+            servers,
+            registrar,
+            offsets,
+            pulls,
+            tasks,
+            made,
+        })
+    }
+
+    /// Where clients reach this member.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The member's part in its group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Returns once this member follows a leader, or leads and all that has to exist does.
+    pub async fn role_known(&self) {
+        let mut role = self.group.role();
+        let self_id = self.group.self_id();
+        let follows = role.wait_for(|role| role.leader.is_some_and(|leader| leader != self_id));
+        let mut made = self.made.clone();
+        let ended = tokio::select! {
+            follows = follows => follows.is_err(),
+            made = made.wait_for(|made| *made) => made.is_err(),
+        };
+        if ended {
+            // `failed` says why.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns why this member cannot go on, once it cannot: the process must end then.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut fatal = self.group.fatal();
+        let reason = fatal
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops gracefully: saves offsets, hands leadership over, forwards while it drains, leaves the routes, flushes.
+    pub async fn shutdown(self) {
+        if self.group.role().borrow().serving {
+            // Without a quorum it would never end.
+            drop(timeout(SAVE_WITHIN, self.offsets.save_all()).await);
+            match self.group.transfer_leader(None).await {
+                Ok(leader) => tracing::info!(leader, "leadership handed over"),
+                Err(error) => tracing::info!(%error, "leadership not handed over"),
+            }
+        }
+        self.registrar.leave().await;
+        self.pulls.resume_all_held();
+        let [main, fast] = &self.servers;
+        tokio::join!(main.shutdown(), fast.shutdown());
+        for task in self.tasks {
+            task.abort();
+            // Wait until it has let go of the group: the store's lock is released with the last handle.
+            drop(task.await);
+        }
+        self.group.store().state.set_observer(Arc::new(Nobody));
+        self.group.shutdown().await;
+    }
+}
+
+/// Takes the place of the waker, which holds the group, when the member stops.
+struct Nobody;
+
+impl ApplyObserver for Nobody {
+    fn arrived(&self, _: &[Arrival]) {}
+    fn topics_changed(&self) {}
+    fn groups_changed(&self) {}
+}
+
+fn store_options(group: &GroupConfig, node: &NodeConfig) -> StoreOptions {
+    let flush = match node.store.flush {
+        FlushDisk::Sync => FlushMode::Sync,
+        FlushDisk::Async { interval } => FlushMode::Async { interval },
+    };
+    StoreOptions {
+        commit_log_dir: Some(node.store.commit_log.clone()),
+        segment_bytes: group.segment_bytes,
+        flush,
+        ..StoreOptions::new(&node.store.root, &group.name, node.self_id)
+    }
+}
+
+fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOptions {
+    let peers = group.peers.iter().map(|peer| Peer {
+        id: peer.id,
+        host: peer.host.clone(),
+        port: peer.port,
+    });
+    GroupOptions {
+        heartbeat: node.raft.heartbeat,
+        election_min: node.raft.election_min,
+        election_max: node.raft.election_max,
+        queue_count_max: node.raft.queue_count_max,
+        queue_bytes_max: node.raft.queue_bytes_max,
+        forward_max: node.raft.forward_max,
+        vote_despite_loss: node.raft.vote_despite_loss,
+        ..GroupOptions::new(&group.name, node.self_id, peers.collect(), node.raft.bind)
+    }
+}
+
+fn listen(node: &NodeConfig, dispatch: &Arc<Dispatch>) -> Result<[Server; 2], StartError> {
+    let bind = |port: u16, fast: bool| {
+        let address = SocketAddr::new(node.listen.bind, port);
+        let options = ServerOptions {
+            idle: node.listen.idle,
+            held_max: node.pull.held_max,
+            ..ServerOptions::new(address)
+        };
+        let key = if fast { "listenPort - 2" } else { "listenPort" };
+        let port = Port {
+            dispatch: Arc::clone(dispatch),
+            fast,
+        };
+        Server::bind(options, Arc::new(port)).map_err(|source| StartError::Bind {
+            address,
+            key,
+            source,
+        })
+    };
+    Ok([
+        bind(node.listen.port, false)?,
+        bind(node.listen.port - 2, true)?,
+    ])
+}

@@ -1,0 +1,193 @@
+//! Takes a request to the leader, wherever it is: any member takes any client request.
+//!
+//! One hop at most: a request that another member forwarded is answered here, or refused with a mark that lets the
+//! other member look for the leader again. While an election runs, requests wait for its outcome.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use raftmq_proto::code::request;
+use raftmq_proto::frame::RemotingCommand;
+use raftmq_raft::{ForwardError, Group};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::exchange::{Exchange, Refusal};
+
+/// How long a request waits for a leader. Stock clients give a send 3 s.
+const LEADER_WAIT: Duration = Duration::from_millis(2500);
+/// How long the leader may take over a forwarded request that is not held.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a leader that could not be reached is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Memory for requests that wait for the leader or for its answer, in KiB.
+const ROOM_KIB: usize = 256 * 1024;
+
+/// Marks the refusal of a forwarded request by a member that does not lead (any more): nothing was done.
+const NOT_LEADER_FIELD: &str = "raftmqNotLeader";
+
+/// Takes a request on.
+pub(crate) type Run = Arc<dyn Fn(Exchange) + Send + Sync>;
+
+/// What to do with a request once it is known who leads.
+#[derive(Clone)]
+pub(crate) struct Route {
+    /// Runs it on this member, which leads.
+    pub(crate) here: Run,
+    /// Runs it on this member although it does not lead, for requests that may be answered so when the leader cannot
+    /// be reached.
+    pub(crate) otherwise: Option<Run>,
+}
+
+/// Finds the leader for requests that only it can answer.
+pub(crate) struct Forwarder {
+    group: Group,
+    self_id: u64,
+    room: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+impl Forwarder {
+    pub(crate) fn new(group: Group, self_id: u64, runtime: Handle) -> Forwarder {
+        Forwarder {
+            group,
+            self_id,
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+            runtime,
+        }
+    }
+
+    /// Whether this member leads and may answer.
+    pub(crate) fn leads_here(&self) -> bool {
+        self.group.role().borrow().serving
+    }
+
+    /// Whether any member is known to lead.
+    pub(crate) fn knows_leader(&self) -> bool {
+        self.group.role().borrow().leader.is_some()
+    }
+
+    /// Takes the request to the leader, which is not this member at the moment.
+    pub(crate) fn to_leader(self: &Arc<Self>, exchange: Exchange, route: &Route) {
+        self.look_for_leader(exchange, route, Duration::ZERO);
+    }
+
+    /// The same for a request that this member could not carry out after all, and of which nothing was done.
+    pub(crate) fn again(self: &Arc<Self>, exchange: Exchange, route: &Route) {
+        // Without the pause a leader out of touch with its quorum would hand the request to itself in a circle.
+        self.look_for_leader(exchange, route, RETRY_PAUSE);
+    }
+
+    fn look_for_leader(self: &Arc<Self>, mut exchange: Exchange, route: &Route, pause: Duration) {
+        let leader = self.group.role().borrow().leader;
+        if exchange.is_forwarded() {
+            let refusal = Refusal::busy(not_leader_text(leader));
+            return exchange.answer(refusal.into_response().with_field(NOT_LEADER_FIELD, "true"));
+        }
+        if exchange.arrived() + LEADER_WAIT <= Instant::now() {
+            return give_up(exchange, route, leader);
+        }
+        let kib = u32::try_from(1 + exchange.request.body.len() / 1024).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
+            return exchange.refuse(Refusal::busy(format!(
+                "requests that wait for the leader hold more than {} MiB on this member",
+                ROOM_KIB / 1024
+            )));
+        };
+        if is_pull(exchange.request.code) {
+            exchange.hold();
+        }
+        let forwarder = Arc::clone(self);
+        let route = route.clone();
+        self.runtime.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            forwarder.find_and_run(exchange, &route).await;
+            drop(permit);
+        });
+    }
+
+    async fn find_and_run(&self, exchange: Exchange, route: &Route) {
+        let deadline = exchange.arrived() + LEADER_WAIT;
+        let mut role = self.group.role();
+        loop {
+            let known = *role.borrow_and_update();
+            if known.serving {
+                return (route.here)(exchange);
+            }
+            if known.leader.is_some_and(|leader| leader != self.self_id) {
+                let timeout = forward_timeout(&exchange.request);
+                match self
+                    .group
+                    .forward(exchange.request.clone(), exchange.client(), timeout)
+                    .await
+                {
+                    Ok(mut reply) => {
+                        if !reply.ext_fields.remove(NOT_LEADER_FIELD) {
+                            return exchange.answer(reply);
+                        }
+                    }
+                    Err(error @ ForwardError::Unknown { .. }) => {
+                        return match &route.otherwise {
+                            Some(otherwise) => otherwise(exchange),
+                            None => {
+                                exchange.refuse(Refusal::error(format!("outcome unknown: {error}")))
+                            }
+                        };
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "request not forwarded, looking for the leader again")
+                    }
+                }
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return give_up(exchange, route, known.leader);
+            }
+            // A change of role ends the wait; the pause covers a leader that is known and not reachable yet.
+            let pause = RETRY_PAUSE.min(deadline - now);
+            let closed = matches!(
+                tokio::time::timeout(pause, role.changed()).await,
+                Ok(Err(_))
+            );
+            if closed {
+                return exchange.refuse(Refusal::busy("this member is shutting down"));
+            }
+        }
+    }
+}
+
+fn give_up(exchange: Exchange, route: &Route, leader: Option<u64>) {
+    match &route.otherwise {
+        Some(otherwise) => otherwise(exchange),
+        None => exchange.refuse(Refusal::busy(format!(
+            "{} and was not reached within {} ms; nothing was done, try again",
+            not_leader_text(leader),
+            LEADER_WAIT.as_millis()
+        ))),
+    }
+}
+
+fn not_leader_text(leader: Option<u64>) -> String {
+    match leader {
+        Some(leader) => format!("this member is not the leader, n{leader} is"),
+        None => "the group has no leader at the moment".to_owned(),
+    }
+}
+
+fn is_pull(code: i32) -> bool {
+    matches!(code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE)
+}
+
+/// A pull may be held at the leader for as long as its client asks.
+fn forward_timeout(request: &RemotingCommand) -> Duration {
+    if !is_pull(request.code) {
+        return FORWARD_TIMEOUT;
+    }
+    let held = request
+        .ext_fields
+        .get("suspendTimeoutMillis")
+        .and_then(|text| text.parse().ok());
+    FORWARD_TIMEOUT + Duration::from_millis(held.unwrap_or(0u64).min(crate::pull::HOLD_MAX_MS))
+}

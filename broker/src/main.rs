@@ -1,0 +1,111 @@
+//! `mqbroker`: runs one member of a broker group.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use raftmq_broker::config::cli::{self, Options, Print};
+use raftmq_broker::config::{Config, checked};
+use raftmq_broker::{Broker, logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(options) => options,
+        Err(error) => error.exit(),
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reason = format!("{error:#}").replace('\n', "; ");
+            tracing::error!("{reason}");
+            // The log may be in a file; whoever started the process looks here.
+            eprintln!("mqbroker: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let config = read_config(options)?;
+    if let Some(print) = options.print {
+        return print_config(&config, print);
+    }
+    let _flushed_at_exit = logging::start(&config.node.logging)?;
+    for warning in &config.values.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("broker")
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))
+}
+
+fn read_config(options: &Options) -> anyhow::Result<Config> {
+    let mut file = Vec::new();
+    if let Some(path) = &options.file {
+        file = std::fs::read(path)
+            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))?;
+    }
+    let mut config = checked::read(
+        &file,
+        options.namesrv.as_deref(),
+        &checked::Environment::of_process(),
+    )?;
+    if let Some(path) = &options.file {
+        config
+            .values
+            .set("brokerConfigPath", path.to_string_lossy());
+    }
+    Ok(config)
+}
+
+fn print_config(config: &Config, print: Print) -> anyhow::Result<()> {
+    let keys = match print {
+        Print::All => config.values.all(),
+        Print::Important => config.values.important(),
+    };
+    let mut out = std::io::stdout().lock();
+    for (key, value) in keys {
+        writeln!(out, "{key}={value}")?;
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything else, so that a signal during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let namesrv = config.node.nameservers.addresses.join(";");
+    let (name, address) = (
+        config.group.broker_name.clone(),
+        config.node.listen.address(),
+    );
+    let broker = Broker::start(config).await?;
+    let outcome = tokio::select! {
+        () = broker.role_known() => {
+            let mut text = format!("The broker[{name}, {address}] boot success. serializeType=JSON");
+            if !namesrv.is_empty() {
+                text.push_str(&format!(" and name server is {namesrv}"));
+            }
+            tracing::info!("{text}");
+            let mut out = std::io::stdout().lock();
+            // Nobody may be listening any more; the broker serves all the same.
+            drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+            drop(out);
+            tokio::select! {
+                reason = broker.failed() => Err(anyhow::anyhow!("{reason}")),
+                _ = terminate.recv() => Ok(()),
+                _ = interrupt.recv() => Ok(()),
+            }
+        }
+        reason = broker.failed() => Err(anyhow::anyhow!("{reason}")),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    if outcome.is_ok() {
+        tracing::info!("stopping");
+        broker.shutdown().await;
+    }
+    outcome
+}

@@ -1,0 +1,395 @@
+//! Tells the nameservers who this member is and what topics the group has (103, 104).
+//!
+//! One task per nameserver: one that is dead, slow or unknown delays nobody. Each registers when the member's part is
+//! known, at once when that or a topic changes, and every period. A leader is broker id 0, a follower its number plus
+//! one; the term travels as the data version's state version, so that nameservers can tell a deposed leader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use raftmq_proto::body::{RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper, perm};
+use raftmq_proto::code::{request, response};
+use raftmq_proto::frame::RemotingCommand;
+use raftmq_proto::header::{RegisterBrokerRequestHeader, UnRegisterBrokerRequestHeader};
+use raftmq_proto::message::record::body_crc;
+use raftmq_raft::{Group, Role};
+use raftmq_remoting::Client;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::admin::Names;
+use crate::config::NameserverConfig;
+
+/// How long one nameserver may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// First pause after a failure; it doubles up to the period.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// A deposed leader lets the new one register first: without a broker id 0 producers have nowhere to send.
+const DEPOSED_PAUSE: Duration = Duration::from_millis(300);
+/// Changes of topics within this time make one registration.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long a change of a topic waits for the nameservers to know it, as the original does for its `updateTopic`.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+/// Extension field of 103 and 104: rises with every registration of an address, so that a late unregistration cannot
+/// undo a newer registration. Other nameservers pass over it.
+const REGISTRATION_VERSION: &str = "registrationVersion";
+/// How long leaving may take at a graceful stop.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a member tells about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Card {
+    pub(crate) names: Names,
+    pub(crate) address: String,
+    pub(crate) ha_address: String,
+    pub(crate) self_id: u64,
+    pub(crate) permission: i32,
+}
+
+/// The part a member registers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    broker_id: i64,
+    term: u64,
+}
+
+/// One registration, encoded once for all nameservers.
+#[derive(Debug)]
+struct Registration {
+    part: Part,
+    /// Counter of the topics' data version in the body.
+    topics: i64,
+    body: Bytes,
+}
+
+/// Which state of the topics each nameserver knows, for answers that must not come before it does.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    /// By nameserver: counter of the topics' data version; none while it does not answer.
+    topics: watch::Sender<Vec<Option<i64>>>,
+}
+
+impl Registered {
+    pub(crate) fn new(nameservers: usize) -> Registered {
+        Registered {
+            topics: watch::Sender::new(vec![None; nameservers]),
+        }
+    }
+
+    fn note(&self, nth: usize, topics: Option<i64>) {
+        self.topics.send_modify(|known| {
+            if let Some(known) = known.get_mut(nth) {
+                *known = topics;
+            }
+        });
+    }
+
+    /// Returns once every nameserver that answers knows this state of the topics, or after a second.
+    pub(crate) async fn knows_topics(&self, counter: i64) {
+        let mut known = self.topics.subscribe();
+        let all = known.wait_for(|known| known.iter().flatten().all(|known| *known >= counter));
+        if tokio::time::timeout(KNOWN_WITHIN, all).await.is_err() {
+            tracing::warn!("a nameserver does not know the changed topics yet");
+        }
+    }
+}
+
+/// The running tasks.
+pub(crate) struct Registrar {
+    card: Card,
+    config: NameserverConfig,
+    client: Arc<Client>,
+    current: watch::Receiver<Option<Arc<Registration>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The part of a role, once it is known: a leader that may answer, or a follower of a known leader.
+fn part_of(role: &Role, self_id: u64) -> Option<Part> {
+    if role.serving {
+        return Some(Part {
+            broker_id: 0,
+            term: role.term,
+        });
+    }
+    role.leader.filter(|leader| *leader != self_id)?;
+    let broker_id = i64::try_from(self_id).unwrap_or(i64::MAX).saturating_add(1);
+    Some(Part {
+        broker_id,
+        term: role.term,
+    })
+}
+
+impl Registrar {
+    /// Starts registering; `topics_changed` is notified after every change of a topic.
+    pub(crate) fn start(
+        card: Card,
+        config: NameserverConfig,
+        group: Group,
+        client: Arc<Client>,
+        topics_changed: Arc<Notify>,
+        registered: Arc<Registered>,
+    ) -> Registrar {
+        let (tell, current) = watch::channel(None);
+        let mut tasks = Vec::new();
+        let prepare = prepare(card.clone(), config.compressed, group, topics_changed, tell);
+        tasks.push(tokio::spawn(prepare));
+        for (nth, address) in config.addresses.iter().enumerate() {
+            let registered = Arc::clone(&registered);
+            let keep = keep_registered(
+                address.clone(),
+                move |topics| registered.note(nth, topics),
+                card.clone(),
+                config.clone(),
+                Arc::clone(&client),
+                current.clone(),
+            );
+            tasks.push(tokio::spawn(keep));
+        }
+        Registrar {
+            card,
+            config,
+            client,
+            current,
+            tasks,
+        }
+    }
+
+    /// Stops registering and takes this member out of the routes, at every nameserver that answers.
+    pub(crate) async fn leave(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let Some(last) = self.current.borrow().clone() else {
+            return;
+        };
+        let header = UnRegisterBrokerRequestHeader {
+            broker_name: self.card.names.broker.clone(),
+            broker_addr: self.card.address.clone(),
+            cluster_name: self.card.names.cluster.clone(),
+            broker_id: last.part.broker_id,
+        };
+        let mut leaving = tokio::task::JoinSet::new();
+        for address in self.config.addresses {
+            let client = Arc::clone(&self.client);
+            let command = RemotingCommand::request(request::UNREGISTER_BROKER)
+                .with_header(&header)
+                .with_field(REGISTRATION_VERSION, registration_version().to_string())
+                .with_field("stateVersion", last.part.term.to_string());
+            leaving.spawn(async move {
+                if let Err(error) = client.invoke(&address, command, LEAVE_TIMEOUT).await {
+                    tracing::info!(nameserver = address, %error, "not unregistered");
+                }
+            });
+        }
+        leaving.join_all().await;
+    }
+}
+
+/// Encodes a registration whenever the part or a topic changes.
+async fn prepare(
+    card: Card,
+    compressed: bool,
+    group: Group,
+    topics_changed: Arc<Notify>,
+    tell: watch::Sender<Option<Arc<Registration>>>,
+) {
+    let mut role = group.role();
+    let mut told: Option<Part> = None;
+    loop {
+        let part = part_of(&role.borrow_and_update(), card.self_id);
+        if let Some(part) = part {
+            let deposed = told.is_some_and(|told| told.broker_id == 0) && part.broker_id != 0;
+            if deposed {
+                sleep(DEPOSED_PAUSE).await;
+                if part_of(&role.borrow(), card.self_id) != Some(part) {
+                    continue;
+                }
+            }
+            if told != Some(part) {
+                tracing::info!(
+                    broker_id = part.broker_id,
+                    term = part.term,
+                    "registers with this part"
+                );
+            }
+            told = Some(part);
+            let (topics, body) = encode(&card, compressed, &group, part);
+            tell.send_replace(Some(Arc::new(Registration { part, topics, body })));
+        }
+        tokio::select! {
+            changed = role.changed() => if changed.is_err() { return },
+            () = topics_changed.notified() => sleep(GATHER).await,
+        }
+    }
+}
+
+/// Counter of the topics' data version, and the body.
+fn encode(card: &Card, compressed: bool, group: &Group, part: Part) -> (i64, Bytes) {
+    let state = &group.store().state;
+    // Before the topics: what changes in between is then registered under an older version, and once more.
+    let mut data_version = state.topic_version();
+    let topics = data_version.counter;
+    data_version.state_version = i64::try_from(part.term).unwrap_or(i64::MAX);
+    let allowed = card.permission & (perm::READ | perm::WRITE);
+    let restricted = allowed != perm::READ | perm::WRITE;
+    let row = |topic: &Arc<TopicConfig>| {
+        let mut topic = TopicConfig::clone(topic);
+        if restricted {
+            topic.perm &= card.permission;
+        }
+        (topic.topic_name.clone(), topic)
+    };
+    let topic_config_table: BTreeMap<String, TopicConfig> =
+        state.topics().iter().map(row).collect();
+    let wrapper = TopicConfigSerializeWrapper {
+        data_version,
+        topic_config_table,
+        ..TopicConfigSerializeWrapper::default()
+    };
+    let body = RegisterBrokerBody {
+        filter_server_list: Vec::new(),
+        topic_config_serialize_wrapper: wrapper,
+    };
+    let body = if compressed {
+        body.encode_compressed()
+    } else {
+        body.to_json()
+    };
+    (topics, Bytes::from(body))
+}
+
+/// The next registration version: the clock, in microseconds, which rises across restarts too.
+fn registration_version() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Keeps one nameserver up to date.
+async fn keep_registered(
+    address: String,
+    note: impl Fn(Option<i64>),
+    card: Card,
+    config: NameserverConfig,
+    client: Arc<Client>,
+    mut current: watch::Receiver<Option<Arc<Registration>>>,
+) {
+    let mut pause = RETRY_PAUSE;
+    let mut reported = None;
+    loop {
+        let registration = current.borrow_and_update().clone();
+        let mut next = config.period;
+        if let Some(registration) = registration {
+            let outcome =
+                register(&address, &card, config.compressed, &client, &registration).await;
+            note(outcome.is_ok().then_some(registration.topics));
+            if reported.as_ref() != Some(&outcome) {
+                match &outcome {
+                    Ok(()) => tracing::info!(nameserver = address, "registered"),
+                    Err(error) => {
+                        tracing::warn!(nameserver = address, error, "not registered, trying again")
+                    }
+                }
+                reported = Some(outcome.clone());
+            }
+            if outcome.is_ok() {
+                pause = RETRY_PAUSE;
+            } else {
+                next = pause.min(config.period);
+                pause = pause.saturating_mul(2).min(config.period);
+            }
+        }
+        // A change ends the pause; without one the registration is repeated.
+        if matches!(
+            timeout_at(Instant::now() + next, current.changed()).await,
+            Ok(Err(_))
+        ) {
+            return;
+        }
+    }
+}
+
+async fn register(
+    address: &str,
+    card: &Card,
+    compressed: bool,
+    client: &Client,
+    registration: &Registration,
+) -> Result<(), String> {
+    let header = RegisterBrokerRequestHeader {
+        broker_name: card.names.broker.clone(),
+        broker_addr: card.address.clone(),
+        cluster_name: card.names.cluster.clone(),
+        ha_server_addr: card.ha_address.clone(),
+        broker_id: registration.part.broker_id,
+        heartbeat_timeout_millis: None,
+        enable_acting_master: Some(false),
+        compressed: Some(compressed),
+        body_crc32: i32::try_from(body_crc(&registration.body)).unwrap_or(0),
+    };
+    let command = RemotingCommand::request(request::REGISTER_BROKER)
+        .with_header(&header)
+        .with_field(REGISTRATION_VERSION, registration_version().to_string())
+        .with_body(registration.body.clone());
+    let answer = client
+        .invoke(address, command, CALL_TIMEOUT)
+        .await
+        .map_err(|error| error.to_string())?;
+    if answer.code == response::SUCCESS {
+        return Ok(());
+    }
+    Err(format!(
+        "refused with code {}: {}",
+        answer.code,
+        answer.remark.unwrap_or_default()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use raftmq_raft::RoleState;
+
+    use super::*;
+
+    fn role(state: RoleState, leader: Option<u64>, serving: bool) -> Role {
+        Role {
+            term: 7,
+            leader,
+            state,
+            serving,
+        }
+    }
+
+    /// Nameservers that answer are waited for, others are not.
+    #[tokio::test]
+    async fn waits_for_nameservers_that_answer() {
+        let registered = Arc::new(Registered::new(2));
+        registered.knows_topics(5).await;
+        registered.note(0, Some(4));
+        let waits = Arc::clone(&registered);
+        let waiting = tokio::spawn(async move { waits.knows_topics(5).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        registered.note(0, Some(5));
+        let begun = Instant::now();
+        waiting.await.unwrap();
+        assert!(begun.elapsed() < KNOWN_WITHIN);
+    }
+
+    #[test]
+    fn a_part_is_told_only_once_it_is_known() {
+        let part = |role: Role| part_of(&role, 2).map(|part| (part.broker_id, part.term));
+        assert_eq!(part(role(RoleState::Leader, Some(2), true)), Some((0, 7)));
+        assert_eq!(part(role(RoleState::Leader, Some(2), false)), None);
+        assert_eq!(
+            part(role(RoleState::Follower, Some(0), false)),
+            Some((3, 7))
+        );
+        assert_eq!(part(role(RoleState::Follower, None, false)), None);
+        assert_eq!(part(role(RoleState::Candidate, None, false)), None);
+    }
+}

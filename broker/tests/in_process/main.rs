@@ -1,0 +1,9 @@
+//! Members in this process, asked over real connections as clients and tools ask them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod calls;
+mod group;
+#[path = "../common/ports.rs"]
+mod ports;
+mod single_member;
+mod support;
