@@ -1,0 +1,62 @@
+#!/bin/bash
+# Every check there is: format, lints, unit and property tests, the README's first command, the published clients, and the suites
+# that kill processes. Installs what they need first. Goes on after a failure and exits with 1 at the end.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+set -uo pipefail
+
+cd "$PROJECT" || exit 1
+BIN="$PROJECT/deploy/bin"
+STARTED=$SECONDS
+SUMMARY=()
+PASSED=0
+FAILED=0
+
+step() {
+    local name="$1" started=$SECONDS verdict=PASS
+    shift
+    printf '\n==== %s\n' "$name"
+    if "$@"; then
+        PASSED=$((PASSED + 1))
+    else
+        verdict=FAIL
+        FAILED=$((FAILED + 1))
+    fi
+    SUMMARY+=("$(printf '%s  %-28s %5d s' "$verdict" "$name" $((SECONDS - started)))")
+    [ "$verdict" = PASS ]
+}
+
+finish() {
+    printf '\n==== summary\n'
+    printf '%s\n' "${SUMMARY[@]}"
+    printf 'total %d s\n' $((SECONDS - STARTED))
+    echo "$PASSED passed, $FAILED failed"
+    [ "$FAILED" = 0 ]
+    exit
+}
+
+# From clean to serving and back, beside whatever runs on the stock ports.
+# shellcheck disable=SC2317 # called through step
+first_command() {
+    local folder status
+    folder="$(mktemp -d)"
+    "$BIN/run.sh" --stop --dir "$folder" --port-base 19600
+    status=$?
+    [ "$status" = 0 ] || tail -n 50 "$folder"/logs/*.out
+    rm -rf "$folder"
+    return "$status"
+}
+
+# `--workspace` everywhere: another choice of packages is another choice of features, and builds everything again.
+step setup "$BIN/setup.sh" --tests || finish
+step format cargo fmt --all --check
+step build "$BIN/build.sh" || finish
+rocksdb_once || finish
+step clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
+step "build tests" cargo test --release --locked --workspace --no-run || finish
+step "unit and property tests" cargo test --release --locked --workspace --lib --bins
+step "documentation tests" cargo test --release --locked --workspace --doc
+step "first command" first_command
+export RAFTMQ_BIN_DIR="$BIN_DIR"
+step "cluster, crash, bad input" cargo test --release --locked --workspace --test '*' -- --nocapture
+step compat "$PROJECT/tests/compat/run.sh" --short
+finish

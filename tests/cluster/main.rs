@@ -1,0 +1,9 @@
+//! A group of three under faults that leave a majority: no acknowledged message may be lost, moved or reordered, and
+//! clients go on within seconds.
+
+mod failover;
+mod followers;
+mod forwarding;
+mod nameservers;
+mod offsets;
+mod preloaded;

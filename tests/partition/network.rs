@@ -1,0 +1,144 @@
+//! A star of network namespaces: this process's own is the router in the middle, clients and nameservers live in it, and
+//! each member has one of its own at the end of a wire.
+
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use raftmq_tests::cluster::{Options, Site};
+use raftmq_tests::process::spawn_piped;
+
+/// Where members find the nameserver; an address of the router.
+const NAMESERVER: &str = "10.77.200.1";
+
+/// Moves this process into a new network namespace and makes it a router.
+pub(crate) fn enter() -> Result<()> {
+    // SAFETY: a plain system call; this process has one thread so far.
+    let entered = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    if entered != 0 {
+        return Err(std::io::Error::last_os_error()).context("unshare");
+    }
+    ip("link set lo up")?;
+    ip(&format!("address add {NAMESERVER}/32 dev lo"))?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("switch forwarding on")
+}
+
+fn ip(words: &str) -> Result<()> {
+    run(Command::new("ip").args(words.split_whitespace()), words)
+}
+
+fn run(command: &mut Command, what: &str) -> Result<()> {
+    let output = command.output().with_context(|| format!("run ip {what}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {what}: {said}");
+    Ok(())
+}
+
+/// A member's namespace, kept alive by a process that does nothing.
+#[derive(Debug)]
+struct End {
+    keeper: Child,
+    wire: String,
+}
+
+/// The wires of one cluster.
+#[derive(Debug)]
+pub(crate) struct Network {
+    ends: Vec<End>,
+}
+
+fn host(member: usize) -> String {
+    format!("10.77.{member}.2")
+}
+
+impl Network {
+    /// Makes a namespace and a wire for each member.
+    pub(crate) fn new(members: usize) -> Result<Network> {
+        let mut network = Network { ends: Vec::new() };
+        for member in 0..members {
+            let mut keep = Command::new("unshare");
+            keep.args(["-n", "sleep", "infinity"]).stdin(Stdio::null());
+            let keeper = spawn_piped(keep).context("start a namespace")?;
+            let (pid, wire) = (keeper.id(), format!("wire{member}"));
+            network.ends.push(End {
+                keeper,
+                wire: wire.clone(),
+            });
+            let own = std::fs::read_link("/proc/self/ns/net").context("own namespace")?;
+            raftmq_tests::wait::wait_for(
+                "a namespace",
+                std::time::Duration::from_secs(5),
+                std::time::Duration::from_millis(2),
+                || {
+                    let other = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+                    (other != own).then_some(())
+                },
+            )?;
+            ip(&format!(
+                "link add {wire} type veth peer name eth0 netns {pid}"
+            ))?;
+            ip(&format!("address add 10.77.{member}.1/30 dev {wire}"))?;
+            ip(&format!("link set {wire} up"))?;
+            for words in [
+                "link set lo up".to_owned(),
+                format!("address add {}/30 dev eth0", host(member)),
+                "link set eth0 up".to_owned(),
+                format!("route add default via 10.77.{member}.1"),
+            ] {
+                let mut command = Command::new("nsenter");
+                command
+                    .args(["-t", &pid.to_string(), "-n", "ip"])
+                    .args(words.split_whitespace());
+                run(&mut command, &words)?;
+            }
+        }
+        Ok(network)
+    }
+
+    /// Options of a group whose members live at the ends.
+    pub(crate) fn options(&self) -> Options {
+        let site = |(member, end): (usize, &End)| Site {
+            host: host(member),
+            enter: ["nsenter", "-t", &end.keeper.id().to_string(), "-n"]
+                .map(str::to_owned)
+                .to_vec(),
+        };
+        Options {
+            sites: self.ends.iter().enumerate().map(site).collect(),
+            nameserver_host: NAMESERVER.to_owned(),
+            ..Options::default()
+        }
+    }
+
+    /// Drops everything that `from` sends to `to`, until healed. Nobody is told: packets vanish.
+    pub(crate) fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
+        let (from, to) = (host(from), host(to));
+        let rule = format!("priority 100 from {from} to {to} blackhole");
+        ip(&format!("rule del {rule}")).ok(); // it may be cut already
+        ip(&format!("rule add {rule}"))
+    }
+
+    /// Drops everything between two members.
+    pub(crate) fn cut(&self, one: usize, other: usize) -> Result<()> {
+        self.cut_one_way(one, other)?;
+        self.cut_one_way(other, one)
+    }
+
+    /// Lets everything through again.
+    pub(crate) fn heal(&self) -> Result<()> {
+        // One rule goes each time, until there is none and the command fails.
+        while ip("rule del priority 100").is_ok() {}
+        Ok(())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.heal().ok(); // the namespaces go anyway
+        for end in &mut self.ends {
+            end.keeper.kill().ok();
+            end.keeper.wait().ok();
+            // It goes with its other end, a moment after the namespace.
+            ip(&format!("link del {}", end.wire)).ok();
+        }
+    }
+}

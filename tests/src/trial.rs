@@ -1,0 +1,317 @@
+//! The frame of every fault test: producers and consumers at work on a group, faults in between, then the judgement.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::calls;
+use crate::checker::{self, Evidence};
+use crate::clock::Nanos;
+use crate::cluster::{Cluster, Options, leader_of};
+use crate::figures::{Failover, say};
+use crate::group::consume_all;
+use crate::history::History;
+use crate::java::JavaProducer;
+use crate::preload::preload;
+use crate::readback::{Contents, read_topic};
+use crate::segments::require_identical;
+use crate::tail::Tail;
+use crate::wait::{pause, wait_for};
+use crate::wire::Connection;
+use crate::workload::{JAVA_FIRST, Plan, Workload};
+
+/// The topic of every trial.
+pub const TOPIC: &str = "Trial";
+/// Its queues.
+pub const QUEUES: i32 = 4;
+
+/// Saved consumer offsets travel in batches and may reach the log this much after they were acknowledged.
+pub const OFFSET_WINDOW: Duration = Duration::from_millis(300);
+
+/// Who sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Our client's producers.
+    pub client_producers: u32,
+    /// Plain producers, one attempt per message.
+    pub plain_producers: u32,
+    /// Whether a producer of the published Java client runs beside, where there is a JDK.
+    pub java: bool,
+    /// Small messages put into the store before anything else.
+    pub preloaded: u32,
+    /// Time between a producer's acknowledgement and its next send.
+    pub pace: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Load {
+        // More producers than queues, so that each queue has several.
+        Load {
+            client_producers: 4,
+            plain_producers: 4,
+            java: false,
+            preloaded: 0,
+            pace: Duration::from_millis(2),
+        }
+    }
+}
+
+/// A group under load.
+#[derive(Debug)]
+pub struct Trial {
+    workload: Option<Workload>,
+    java: Option<JavaProducer>,
+    tail: Option<Tail>,
+    history: History,
+    /// The group; faults are up to the test.
+    pub cluster: Cluster,
+}
+
+impl Trial {
+    /// Starts the group, the consumers that read along, and the producers.
+    pub fn begin(options: Options, load: Load) -> Result<Trial> {
+        let mut cluster = Cluster::start(options)?;
+        cluster.create_topic(TOPIC, QUEUES)?;
+        cluster.wait_topic(TOPIC)?;
+        let history = History::default();
+        if load.preloaded > 0 {
+            let started = Nanos::now();
+            let leader = cluster.wait_leader()?;
+            let address = cluster.members[leader].address();
+            preload(&address, TOPIC, QUEUES, load.preloaded, &history)?;
+            let time = started.elapsed().as_secs_f64();
+            say(format!(
+                "{} messages preloaded in {time:.1} s",
+                history.acked()
+            ));
+        }
+        let tail = Tail::start(&cluster.addresses(), TOPIC, QUEUES);
+        let plan = Plan {
+            nameservers: cluster.nameserver_addresses(),
+            addresses: cluster.addresses(),
+            topic: TOPIC.to_owned(),
+            queues: QUEUES,
+            client_producers: load.client_producers,
+            plain_producers: load.plain_producers,
+            pace: load.pace,
+        };
+        let java = if load.java {
+            JavaProducer::start(
+                cluster.root(),
+                &plan.nameservers,
+                TOPIC,
+                QUEUES - 1,
+                JAVA_FIRST,
+                &history,
+            )?
+        } else {
+            None
+        };
+        let workload = Workload::start(&plan, &history)?;
+        let trial = Trial {
+            workload: Some(workload),
+            java,
+            tail: Some(tail),
+            history,
+            cluster,
+        };
+        if trial.java.is_some() {
+            let started = Nanos::now();
+            trial.wait_java(started, None)?;
+        }
+        Ok(trial)
+    }
+
+    fn workload(&self) -> &Workload {
+        self.workload
+            .as_ref()
+            .expect("the producers have not been stopped")
+    }
+
+    /// What the producers did so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Lets everyone work for a while.
+    pub fn run_for(&mut self, time: Duration) -> Result<()> {
+        pause(time);
+        self.cluster.require_running()
+    }
+
+    /// Waits until each of our client's producers has had a send acknowledged that ended after now.
+    pub fn wait_progress(&mut self) -> Result<()> {
+        // No member listens on port 0, so acknowledgements of all members count.
+        self.workload()
+            .wait_acked(Nanos::now(), 0, Duration::from_secs(30))
+            .map(|_| ())
+    }
+
+    /// `kill -9` of the leader while everyone sends. Waits until another member leads, every producer goes on, and the
+    /// killed member is back; returns who it was and what it cost.
+    pub fn kill_leader(&mut self) -> Result<(usize, Failover)> {
+        let victim = self.cluster.wait_leader()?;
+        self.cluster.wait_registered(victim)?;
+        let port = self.cluster.members[victim].port;
+        let killed = self.cluster.kill(victim)?;
+        let failover = self.measure(killed, victim)?;
+        self.cluster.start_member(victim)?;
+        self.cluster.wait_member(victim)?;
+        let java_ack = match &self.java {
+            Some(_) => Some(self.wait_java(killed, Some(port))?.since(killed)),
+            None => None,
+        };
+        Ok((
+            victim,
+            Failover {
+                java_ack,
+                ..failover
+            },
+        ))
+    }
+
+    /// Measures how the group goes on without `victim`, which went at `gone`.
+    pub fn measure(&self, gone: Nanos, victim: usize) -> Result<Failover> {
+        let address = self.cluster.members[victim].address();
+        let registered = wait_for(
+            "a nameserver to name another leader",
+            Duration::from_secs(30),
+            Duration::from_millis(2),
+            || {
+                let members = self.cluster.registered(0).ok()?;
+                (leader_of(&members)? != address).then(Nanos::now)
+            },
+        )?;
+        let port = self.cluster.members[victim].port;
+        let (first, last) = self
+            .workload()
+            .wait_acked(gone, port, Duration::from_secs(30))?;
+        Ok(Failover {
+            registered: registered.since(gone),
+            first_ack: first.since(gone),
+            all_acked: last.since(gone),
+            java_ack: None,
+        })
+    }
+
+    /// When the Java producer was first acknowledged after `time` by another member than the one on port `not_from`.
+    fn wait_java(&self, time: Nanos, not_from: Option<u16>) -> Result<Nanos> {
+        // An unmodified client polls routes every 30 s.
+        wait_for(
+            "an acknowledged send of the Java producer",
+            Duration::from_secs(60),
+            Duration::from_millis(10),
+            || {
+                self.history.with(|sends| {
+                    let recent = sends
+                        .iter()
+                        .rev()
+                        .take_while(|send| send.finished.0 + 2_000_000_000 >= time.0);
+                    let acked = recent.filter(|send| {
+                        send.key.producer >= JAVA_FIRST
+                            && send.key.producer < crate::workload::PRELOAD_FIRST
+                            && send.finished >= time
+                            && send.ack().is_some_and(|ack| {
+                                not_from.is_none() || ack.id.map(|id| id.port) != not_from
+                            })
+                    });
+                    acked.map(|send| send.finished).min()
+                })
+            },
+        )
+    }
+
+    /// Stops the producers, but neither the consumers nor the members.
+    fn stop_sending(&mut self) -> Result<()> {
+        if let Some(workload) = self.workload.take() {
+            workload.stop();
+        }
+        if let Some(java) = self.java.take() {
+            java.stop()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the producers, reads everything back through consumers, and judges; then once more after all members were
+    /// killed and started again.
+    pub fn finish(mut self) -> Result<()> {
+        self.stop_sending()?;
+        self.cluster.start_all()?;
+        self.cluster.wait_serving()?;
+        let contents = self.read_and_judge()?;
+        let group = "HARNESS_PUSH";
+        let (nameservers, count) = (self.cluster.nameserver_addresses(), contents.len());
+        let within = Duration::from_secs(30) + Duration::from_micros(100) * u32::try_from(count)?;
+        let started = Nanos::now();
+        consume_all(&nameservers, group, TOPIC, &contents, within)?;
+        say(format!(
+            "a push group consumed {count} messages in {:.1} s",
+            started.elapsed().as_secs_f64()
+        ));
+        say(format!("{}", require_identical(&mut self.cluster)?));
+
+        pause(OFFSET_WINDOW);
+        self.cluster.kill_all();
+        self.cluster.start_all()?;
+        self.cluster.wait_serving()?;
+        let leader = self.cluster.wait_leader()?;
+        let again = self.read(leader)?;
+        ensure!(
+            again == contents,
+            "after a restart of all members the topic reads differently"
+        );
+        self.require_progress_kept(group, &contents)?;
+        say(format!("{}", require_identical(&mut self.cluster)?));
+        self.cluster.require_running()?;
+        self.cluster.passed()
+    }
+
+    fn read(&self, member: usize) -> Result<Contents> {
+        read_topic(&self.cluster.members[member].address(), TOPIC, QUEUES)
+    }
+
+    fn read_and_judge(&mut self) -> Result<Contents> {
+        let leader = self.cluster.wait_leader()?;
+        let contents = self.read(leader)?;
+        let tail = self.tail.take().context("judged twice")?;
+        let seen = wait_for(
+            "the consumers that read along to reach the end",
+            Duration::from_secs(60),
+            Duration::from_millis(20),
+            || (tail.seen() >= contents.len()).then(|| tail.seen()),
+        );
+        let observed = tail.stop()?;
+        let verdict = self.history.with(|sends| {
+            checker::check(Evidence {
+                sends,
+                contents: &contents,
+                observed: &observed,
+            })
+        });
+        verdict.require_clean()?;
+        say(format!("{verdict}"));
+        seen?;
+        let follower = (leader + 1) % self.cluster.members.len();
+        let through_follower = self.read(follower)?;
+        ensure!(
+            through_follower == contents,
+            "the topic reads differently through n{leader} (leader) and n{follower}"
+        );
+        Ok(contents)
+    }
+
+    /// The push group has consumed everything and ended, so its saved offsets are at the end of every queue.
+    fn require_progress_kept(&mut self, group: &str, contents: &Contents) -> Result<()> {
+        let leader = self.cluster.wait_leader()?;
+        let mut connection = Connection::open(&self.cluster.members[leader].address())?;
+        for (queue, held) in &contents.queues {
+            let saved = calls::query_offset(&mut connection, group, TOPIC, *queue)?;
+            ensure!(
+                saved == Some(held.max),
+                "group {group} had consumed queue {queue} up to {}, after a restart {saved:?} is saved",
+                held.max
+            );
+        }
+        Ok(())
+    }
+}
