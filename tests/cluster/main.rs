@@ -4,6 +4,7 @@
 mod failover;
 mod followers;
 mod forwarding;
+mod handover;
 mod nameservers;
 mod offsets;
 mod preloaded;

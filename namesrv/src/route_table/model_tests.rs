@@ -98,12 +98,11 @@ impl Model {
     }
 
     fn register(&mut self, address: u64, new: Said) {
-        if let Some(&said) = self.said.get(&address) {
-            if Self::newer(said, new.connection, new.version)
-                || (new.id == 0 && new.term < said.term)
-            {
-                return;
-            }
+        if let Some(&said) = self.said.get(&address)
+            && (Self::newer(said, new.connection, new.version)
+                || (new.id == 0 && new.term < said.term))
+        {
+            return;
         }
         self.holders
             .retain(|id, holder| *holder != address || *id == new.id);
