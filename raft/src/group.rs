@@ -52,9 +52,8 @@ struct Inner {
     role: watch::Receiver<Role>,
     fatal: watch::Receiver<Option<Arc<str>>>,
     standing: watch::Receiver<Standing>,
-    lease: Lease,
     /// The last term whose leadership this member began to hand over. Whoever is to take over does
-    /// not wait for the lease, so the lease vouches for nothing any more.
+    /// not wait for the lease, so nothing vouches for this one any more.
     handed_over: AtomicU64,
     local: SocketAddr,
     server: JoinHandle<()>,
@@ -207,7 +206,7 @@ impl Group {
     }
 
     /// Makes sure that this member still leads, so that reading its applied state now misses
-    /// nothing acknowledged before. Costs nothing while the lease holds; otherwise a quorum is
+    /// nothing acknowledged before. Costs a round of heartbeats: a quorum is
     /// asked.
     ///
     /// # Errors
@@ -222,9 +221,8 @@ impl Group {
         if self.inner.handed_over.load(Ordering::Acquire) == role.term {
             return Err(NotLeader { leader: None });
         }
-        if self.inner.lease.holds() {
-            return Ok(());
-        }
+        // A round of heartbeats, not the lease: a process that was frozen must not vouch with what
+        // it knew before.
         match self
             .inner
             .raft
@@ -550,7 +548,7 @@ async fn start(
         &options,
         raft.clone(),
         parts,
-        lease.clone(),
+        lease,
         role.clone(),
         fatal.clone(),
     );
@@ -607,7 +605,6 @@ async fn start(
         role,
         fatal,
         standing,
-        lease,
         handed_over: AtomicU64::new(u64::MAX),
         local,
         server,
