@@ -4,7 +4,6 @@
 mod failover;
 mod followers;
 mod forwarding;
-mod handover;
 mod nameservers;
 mod offsets;
 mod preloaded;
