@@ -40,6 +40,12 @@ pub enum Op {
     /// Deletes a key-value pair.
     #[prost(message, tag = "7")]
     DeleteKv(DeleteKv),
+    /// Gives up the beginning of the log.
+    #[prost(message, tag = "8")]
+    TrimLog(TrimLog),
+    /// Lets a queue begin at another offset than 0.
+    #[prost(message, tag = "9")]
+    StartQueue(StartQueue),
 }
 
 /// Creates or replaces a topic.
@@ -130,6 +136,30 @@ pub struct DeleteKv {
     pub key: String,
 }
 
+/// Gives up the beginning of the log: no record below `position` is read any more, and the files
+/// that hold nothing else may go. The leader decides, so that all members do the same.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TrimLog {
+    /// Physical offset of a segment's beginning; a lower one than before changes nothing.
+    #[prost(uint64, tag = "1")]
+    pub position: u64,
+}
+
+/// Lets a queue that has no message begin at another offset than 0, for a log that was imported
+/// without its beginning. Refused once the queue has a message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StartQueue {
+    /// Topic.
+    #[prost(string, tag = "1")]
+    pub topic: String,
+    /// Queue within the topic.
+    #[prost(int32, tag = "2")]
+    pub queue_id: i32,
+    /// Queue offset of the first message to come.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+
 /// Why bytes are not a command.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CommandError {
@@ -155,7 +185,7 @@ struct WireCommand {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct WireOp {
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     op: Option<Op>,
 }
 
@@ -236,6 +266,14 @@ mod tests {
             })),
             (".{0,8}", ".{0,8}")
                 .prop_map(|(namespace, key)| Op::DeleteKv(DeleteKv { namespace, key })),
+            any::<u64>().prop_map(|position| Op::TrimLog(TrimLog { position })),
+            (".{0,8}", any::<i32>(), any::<u64>()).prop_map(|(topic, queue_id, offset)| {
+                Op::StartQueue(StartQueue {
+                    topic,
+                    queue_id,
+                    offset,
+                })
+            }),
         ]
     }
 

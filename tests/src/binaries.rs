@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -53,7 +53,7 @@ fn in_folder(folder: &Path) -> Result<Binaries> {
 }
 
 fn build(folder: &Path) -> Result<()> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let workspace = crate_dir()
         .parent()
         .context("the test crate is not in a workspace")?;
     let target = folder
@@ -86,4 +86,14 @@ fn build(folder: &Path) -> Result<()> {
         "building mqbroker and mqnamesrv failed: {status}"
     );
     Ok(())
+}
+
+/// Where this crate's sources are. Cargo tells when it runs a test; what it told the compiler may be another
+/// checkout that shared the target folder.
+pub(crate) fn crate_dir() -> &'static Path {
+    static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
+        let at_run = std::env::var_os("CARGO_MANIFEST_DIR");
+        at_run.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+    });
+    &DIR
 }

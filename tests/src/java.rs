@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::binaries::crate_dir;
 use crate::calls::MessageId;
 use crate::clock::Nanos;
 use crate::figures::say;
@@ -141,7 +142,7 @@ fn parse(line: &str, producer: u32, asked: i32) -> Result<Send> {
 }
 
 fn compile(jars: &Path, classes: &Path) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/java/AckedSends.java");
+    let source = crate_dir().join("cluster/java/AckedSends.java");
     let output = Command::new("javac")
         .arg("-cp")
         .arg(format!("{}/*", jars.display()))
@@ -170,8 +171,7 @@ fn jars() -> Result<Option<PathBuf>> {
             .is_file()
     };
     if !there() {
-        let pom =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("compat/java/pom-{RELEASE}.xml"));
+        let pom = crate_dir().join(format!("compat/java/pom-{RELEASE}.xml"));
         let fetched = Command::new("mvn")
             .args(["--quiet", "--batch-mode", "-f"])
             .arg(pom)

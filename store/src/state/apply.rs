@@ -193,6 +193,8 @@ fn parse_op(op: Op) -> Option<ParsedOp> {
             namespace: delete.namespace,
             key: delete.key,
         }),
+        // Not offered yet: refused alike on every member.
+        Op::TrimLog(_) | Op::StartQueue(_) => None,
     }
 }
 
