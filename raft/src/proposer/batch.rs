@@ -105,7 +105,9 @@ pub(super) fn check_ops(ops: &[Op]) -> Result<(), ProposeError> {
             | Op::DeleteGroup(_)
             | Op::SaveOffsets(_)
             | Op::PutKv(_)
-            | Op::DeleteKv(_) => Ok(()),
+            | Op::DeleteKv(_)
+            | Op::TrimLog(_)
+            | Op::StartQueue(_) => Ok(()),
         };
         readable.map_err(|error| ProposeError::Malformed {
             what: error.to_string(),
