@@ -19,6 +19,7 @@ pub mod error;
 pub mod identity;
 pub mod log;
 pub mod poison;
+pub mod retention;
 mod small_file;
 pub mod state;
 pub mod store;
