@@ -7,6 +7,7 @@ use std::time::Duration;
 use raftmq_proto::properties_file;
 
 use super::peers::{self, PeerAddress};
+use super::retention::retention;
 use super::values::Values;
 use super::{
     ClientConfig, Config, ConfigError, FlushDisk, GroupConfig, ListenConfig, LogConfig,
@@ -14,6 +15,7 @@ use super::{
 };
 
 const MIB: i64 = 1024 * 1024;
+const GIB: i64 = 1024 * MIB;
 /// What of the process environment a configuration depends on; tests pass their own.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -93,6 +95,7 @@ pub fn read(
         raft: raft(&mut values, &listen, &me)?,
         listen,
         store: store(&mut values)?,
+        retention: retention(&mut values),
         nameservers: nameservers(&mut values)?,
         topics: topics(&mut values),
         send,
@@ -320,6 +323,9 @@ fn raft(
         queue_bytes_max: count(values, "raftQueueBytesMax", MIB, 64 * 1024 * MIB),
         forward_max: count(values, "raftForwardMax", 1, 1_000_000),
         vote_despite_loss: values.flag("raftVoteDespiteLoss"),
+        seed_rate_max: values
+            .number("seedRateMax", 64 * 1024, 10 * GIB)
+            .unsigned_abs(),
     })
 }
 
@@ -359,10 +365,13 @@ fn store(values: &mut Values) -> Result<StoreConfig, ConfigError> {
         }
         other => return Err(refused("flushDiskType", other, "SYNC_FLUSH or ASYNC_FLUSH")),
     };
+    let scrub_rate = values.number("storeScrubRate", 0, 10 * GIB).unsigned_abs();
     Ok(StoreConfig {
         root,
         commit_log,
         flush,
+        scrub_rate: Some(scrub_rate).filter(|rate| *rate > 0),
+        flush_stall_max: millis(values, "flushStallMax", 200, 600_000),
     })
 }
 
@@ -443,11 +452,11 @@ fn pull(values: &mut Values) -> PullConfig {
     }
 }
 
-fn millis(values: &mut Values, key: &str, min: i64, max: i64) -> Duration {
+pub(super) fn millis(values: &mut Values, key: &str, min: i64, max: i64) -> Duration {
     Duration::from_millis(values.number(key, min, max).unsigned_abs())
 }
 
-fn count(values: &mut Values, key: &str, min: i64, max: i64) -> usize {
+pub(super) fn count(values: &mut Values, key: &str, min: i64, max: i64) -> usize {
     usize::try_from(values.number(key, min, max)).unwrap_or(usize::MAX)
 }
 
@@ -495,6 +504,9 @@ mod tests {
         assert_eq!(config.node.listen.address(), "127.0.0.1:30911");
         assert_eq!(config.node.listen.ha_address(), "127.0.0.1:30912");
         assert_eq!(config.node.send.body_max, 4_194_304);
+        assert_eq!(config.node.store.scrub_rate, Some(20 << 20));
+        assert_eq!(config.node.store.flush_stall_max, Duration::from_secs(5));
+        assert_eq!(config.node.raft.seed_rate_max, 100 << 20);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod checked;
 pub mod cli;
 pub mod keys;
 pub mod peers;
+pub mod retention;
 pub mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use peers::PeerAddress;
+use retention::RetentionConfig;
 use values::Values;
 
 /// Everything a member needs to start.
@@ -55,6 +57,8 @@ pub struct NodeConfig {
     pub raft: RaftConfig,
     /// Where and how the store keeps its files.
     pub store: StoreConfig,
+    /// What stays in the commit log.
+    pub retention: RetentionConfig,
     /// Whom to register with.
     pub nameservers: NameserverConfig,
     /// Which topics and groups exist by themselves, and which may be made by a request.
@@ -123,6 +127,8 @@ pub struct RaftConfig {
     pub forward_max: usize,
     /// `raftVoteDespiteLoss`: an operator gives up what lost members had.
     pub vote_despite_loss: bool,
+    /// `seedRateMax`, 64 KiB to 10 GiB: bytes per second that this member sends to members it fills.
+    pub seed_rate_max: u64,
 }
 
 /// Where and how the store keeps its files.
@@ -134,6 +140,11 @@ pub struct StoreConfig {
     pub commit_log: PathBuf,
     /// `flushDiskType`.
     pub flush: FlushDisk,
+    /// `storeScrubRate`: bytes per second at which the store is read over for damage, up to 10 GiB; `None` (0 in the
+    /// file): it is not.
+    pub scrub_rate: Option<u64>,
+    /// `flushStallMax`, 200 ms to 10 min: a flush that takes longer makes this member give leadership up.
+    pub flush_stall_max: Duration,
 }
 
 /// When an append counts.

@@ -69,7 +69,7 @@ fn rules_by_hour_use_and_switches() {
     };
     let twice = RetentionOptions {
         hours: vec![4, 16],
-        ..all.clone()
+        ..all
     };
     let low_warning = RetentionOptions {
         warning: 0.40,
@@ -418,7 +418,7 @@ proptest! {
         prop_assert!(begin(&segments, &then, &disks, &options) >= now);
         let fuller = both(disk(100, (used + more).min(100)));
         prop_assert!(begin(&segments, &round, &fuller, &options) >= now);
-        let shorter = RetentionOptions { reserved: options.reserved / 2, ..options.clone() };
+        let shorter = RetentionOptions { reserved: options.reserved / 2, ..options };
         prop_assert!(begin(&segments, &round, &disks, &shorter) >= now);
     }
 
