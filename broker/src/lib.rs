@@ -29,6 +29,7 @@ mod pull;
 mod register;
 mod send;
 mod stats;
+pub mod storetool;
 mod system;
 mod time;
 mod unique_key;

@@ -22,6 +22,7 @@ mod encoding;
 mod group;
 mod log_storage;
 mod network;
+pub mod offline;
 mod options;
 mod proposer;
 mod role;

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod entry;
 pub mod error;
 pub mod identity;
+pub mod inspect;
 pub mod log;
 pub mod poison;
 pub mod retention;

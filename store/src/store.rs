@@ -26,6 +26,11 @@ use crate::small_file;
 use crate::state::{State, StateOptions};
 use crate::vote::VoteFile;
 
+/// File names in the store folder.
+pub(crate) const ABORT: &str = "abort";
+pub(crate) const COMMITTED: &str = "committed";
+pub(crate) const VOTE: &str = "vote";
+
 /// Room that the file system must have for a start: what is prepared ahead of the log at first,
 /// and as much for the state.
 const ROOM_AT_START: u64 = 16 * 1024 * 1024;
@@ -151,8 +156,8 @@ impl Store {
         let keep: Keep = Arc::new(locks);
         let log = CommitLog::open_with(disk.clone(), log_options, poison.clone(), Some(keep))?;
         let state = State::open(root.join("state"), log.clone(), options.state)?;
-        let vote = VoteFile::new(disk.clone(), root.join("vote"), poison.clone());
-        let committed = CommittedMark::open(&*disk, root.join("committed"))?;
+        let vote = VoteFile::new(disk.clone(), root.join(VOTE), poison.clone());
+        let committed = CommittedMark::open(&*disk, root.join(COMMITTED))?;
         tracing::info!(root = %root.display(), last = ?log.last(), applied = ?state.applied(),
             ?last_stop, "store is open");
         Ok(Store {
@@ -196,7 +201,7 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         self.state.close()?;
         self.log.sync()?;
-        let path = self.root.join("abort");
+        let path = self.root.join(ABORT);
         match self.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", &path)(error));
@@ -286,7 +291,7 @@ fn mark_open(
     is_new: bool,
     flush: FlushMode,
 ) -> Result<LastStop> {
-    let path = root.join("abort");
+    let path = root.join(ABORT);
     let boot = boot_id();
     let left = small_file::read(disk, &path, 64 * 1024)?;
     let last_stop = match left.as_deref().map(String::from_utf8_lossy) {
@@ -306,7 +311,7 @@ fn mark_open(
 }
 
 /// Changes with every start of the machine. Empty where the system does not tell.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }

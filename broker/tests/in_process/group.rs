@@ -37,7 +37,10 @@ async fn any_member_takes_any_request() {
     let (leader, others) = parts(Member::start_three().await);
     let follower = &others[0];
     for n in 0..3 {
-        assert_eq!(offset_of(&send(follower, "T", 0, vec![n]).await), n.into());
+        assert_eq!(
+            offset_of(&send(follower, "T", 0, vec![n]).await),
+            i64::from(n)
+        );
     }
     for member in [&leader, follower, &others[1]] {
         let (answer, header) = pull(member, &pull_header("T", 0)).await;
@@ -100,7 +103,7 @@ async fn a_planned_change_of_leader_fails_no_send() {
             send(&others[usize::from(n % 2)], "T", 0, vec![n]),
         )
         .await;
-        assert_eq!(offset_of(&answer), n.into());
+        assert_eq!(offset_of(&answer), i64::from(n));
     }
     within("a stop", stopped).await.unwrap();
     assert!(others.iter().any(Member::leads));

@@ -14,13 +14,13 @@
 //! `AllocateMappedFileService`.
 
 mod append;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod flush;
 mod index;
 mod prepare;
 mod read;
 mod recover;
-mod segment;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,7 @@ mod digest;
 mod persist;
 mod queue;
 mod read;
-mod rows;
+pub(crate) mod rows;
 mod tables;
 #[cfg(test)]
 mod tests;
