@@ -30,7 +30,9 @@ pub use committed::CommittedMark;
 pub use entry::{EntryKind, LogId, NewEntry, StoredEntry};
 pub use error::{Error, Result};
 pub use identity::Identity;
-pub use log::{CommitLog, FlushCallback, FlushMode, LogOptions, LogStats};
+pub use log::{
+    CommitLog, FlushCallback, FlushMode, LogBase, LogOptions, LogStats, Refill, SegmentInfo,
+};
 pub use poison::Poison;
 pub use state::{
     Applied, ApplyObserver, Arrival, Boundary, QueueBounds, State, StateDigest, StateOptions, Unit,

@@ -52,6 +52,9 @@ pub enum Fault {
     Errno(i32),
     /// It is done after this closure returns: block in it for a slow flush.
     After(Box<dyn FnOnce() + Send>),
+    /// The machine stops in the middle of it. Nothing can be done from here on; call
+    /// [`MemoryDisk::crash`] for what is left.
+    Stop,
 }
 
 /// What a crash does to unsynced things. Called with a number of choices, returns one of them.
@@ -225,6 +228,13 @@ impl MemoryDisk {
         match fault {
             None => Ok(()),
             Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Stop) => {
+                self.inner.lock().gone = true;
+                Err(io::Error::new(
+                    io::ErrorKind::Interrupted,
+                    "the machine crashed",
+                ))
+            }
             Some(Fault::After(wait)) => {
                 wait();
                 Ok(())
@@ -464,11 +474,13 @@ impl DiskFile for Handle {
             .before(Operation::Write { offset, size }, &self.path);
         let mut state = self.file.state.lock();
         let mut at = offset as usize;
-        // A failed write has done half of its work.
-        let mut left = if fault.is_err() {
-            size as usize / 2
-        } else {
-            size as usize
+        let mut left = match &fault {
+            Ok(()) => size as usize,
+            // A failed write has done half of its work.
+            Err(error) if error.raw_os_error().is_some() => size as usize / 2,
+            // Of the one under way when the machine stopped, the crash chooses what is kept.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => size as usize,
+            Err(_) => 0,
         };
         for buffer in buffers {
             let part = &buffer[..buffer.len().min(left)];
@@ -493,11 +505,11 @@ impl DiskFile for Handle {
     fn sync_data(&self) -> io::Result<()> {
         let fault = self.disk.before(Operation::SyncData, &self.path);
         let mut state = self.file.state.lock();
-        if fault.is_err() {
+        match &fault {
+            Ok(()) => state.sync(),
             // The pages count as clean now although they never reached the disk.
-            state.unsynced.clear();
-        } else {
-            state.sync();
+            Err(error) if error.raw_os_error().is_some() => state.unsynced.clear(),
+            Err(_) => {}
         }
         fault
     }

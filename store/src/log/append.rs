@@ -60,7 +60,7 @@ impl CommitLog {
                 (Some(last), touched)
             }
             // Without an entry it still waits for those before it.
-            None if shared.flusher.flushed() < shared.end() => {
+            None if self.flushed_position() < shared.end() => {
                 (*writer, shared.active().into_iter().collect())
             }
             None => (None, Vec::new()),
@@ -84,10 +84,9 @@ impl CommitLog {
         mut last: Option<Mark>,
         entries: impl IntoIterator<Item = NewEntry>,
     ) -> Result<Vec<Planned>> {
-        let first_index = self.first_index();
         let mut planned = Vec::new();
         for entry in entries {
-            let next = last.map_or(first_index, |last| last.id.index + 1);
+            let next = last.map_or(0, |last| last.id.index + 1);
             let prev_crc = last.map_or(0, |last| last.crc);
             let size = match &entry {
                 NewEntry::Fresh { body, .. } => (HEADER + body.len()) as u64,
@@ -97,10 +96,7 @@ impl CommitLog {
             if size > max {
                 return Err(Error::EntryTooLarge { size, max });
             }
-            let position = self.place(
-                last.map_or_else(|| self.min_position(), |last| last.end),
-                size,
-            );
+            let position = self.place(last.map_or(0, |last| last.end), size);
             let entry = match entry {
                 NewEntry::Fresh {
                     id,
@@ -195,7 +191,7 @@ impl CommitLog {
         let shared = self.shared();
         let mut touched: Vec<Arc<Segment>> = Vec::with_capacity(1);
         let mut active = shared.active().expect("a log has at least one segment");
-        let mut end = last.map_or_else(|| self.min_position(), |last| last.end);
+        let mut end = last.map_or(0, |last| last.end);
         let mut rest = planned;
         while let Some(first) = rest.first() {
             let blank = filler(u32::try_from(active.end() - end).unwrap_or_default());
@@ -251,6 +247,7 @@ impl CommitLog {
     /// was told; [`Error::OutOfRange`]; [`Error::Io`] poisons the log.
     pub fn truncate_after(&self, index: Option<u64>) -> Result<()> {
         let shared = self.shared();
+        let _no_purge = self.inner.base.lock();
         let mut writer = self.inner.writer.lock();
         shared.poison.check()?;
         let next = self.next_index();
@@ -287,7 +284,7 @@ impl CommitLog {
         turn.lower(mark).map_err(poison)?;
         shared.index.write().truncate(mark);
         shared.end.store(cut, Ordering::Release);
-        *writer = mark;
+        *writer = shared.index.read().tail();
         let mut next = shared.preparer.next.lock();
         // The segment of the last entry that stays, even if the cut is at its very end.
         let last_segment = mark.map_or(cut, |mark| mark.position);
@@ -310,6 +307,7 @@ impl CommitLog {
         }
         let offset = cut - active.start;
         active.anchors.lock().truncate(offset);
+        active.set_time_ms(None);
         if offset == 0 {
             active.set_first_index(None);
         }

@@ -55,6 +55,8 @@ pub(crate) struct Checkpoint {
     synced: usize,
     /// End position of the last save of any kind.
     saved_end: u64,
+    /// End position of the last synced save.
+    synced_end: u64,
 }
 
 impl Checkpoint {
@@ -94,6 +96,7 @@ impl Checkpoint {
             saved_end: newest
                 .and_then(|(_, slot)| slot.mark)
                 .map_or(0, |mark| mark.end),
+            synced_end: 0,
         };
         Ok((checkpoint, newest.map(|(_, slot)| slot)))
     }
@@ -101,6 +104,11 @@ impl Checkpoint {
     /// Position up to which the last save knows the log to be flushed.
     pub(crate) fn saved_end(&self) -> u64 {
         self.saved_end
+    }
+
+    /// Position up to which the last save that was itself flushed knows the log to be flushed.
+    pub(crate) fn synced_end(&self) -> u64 {
+        self.synced_end
     }
 
     fn put(&mut self, which: usize, mark: Option<Mark>) -> Result<()> {
@@ -130,6 +138,7 @@ impl Checkpoint {
             .sync_data()
             .map_err(Error::io("flush", &self.path))?;
         self.synced = which;
+        self.synced_end = self.saved_end;
         Ok(())
     }
 

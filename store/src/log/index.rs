@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Mark;
+use super::base::LogBase;
 
 /// Distance of anchors in bytes: a look-up walks at most this far.
 pub(crate) const ANCHOR_EVERY: u64 = 64 * 1024;
@@ -76,15 +77,46 @@ impl Anchors {
 pub(crate) struct Index {
     /// The last entry.
     pub(crate) last: Option<Mark>,
-    /// Index of the first entry (or of the first to come).
-    pub(crate) first: u64,
+    /// Where the first entry is, or the first to come.
+    pub(crate) base: LogBase,
     /// Positions of the entries `last.index + 1 - ring.len() ..= last.index`.
     ring: VecDeque<u64>,
 }
 
 impl Index {
+    /// An empty log that begins there.
+    pub(crate) fn new(base: LogBase) -> Self {
+        Index {
+            base,
+            ..Index::default()
+        }
+    }
+
+    /// Index after the last entry.
     pub(crate) fn next(&self) -> u64 {
-        self.last.map_or(self.first, |last| last.id.index + 1)
+        self.last
+            .map_or(self.base.next_index, |last| last.id.index + 1)
+    }
+
+    /// Position after the last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.last.map_or(self.base.position, |last| last.end)
+    }
+
+    /// What the next entry has to continue: the last one, even if it is not in the log any more.
+    pub(crate) fn tail(&self) -> Option<Mark> {
+        self.last.or_else(|| self.base.mark())
+    }
+
+    /// Moves the beginning; the last entry stays.
+    pub(crate) fn rebase(&mut self, base: LogBase) {
+        let held = self.next() - base.next_index;
+        let keep = self
+            .ring
+            .len()
+            .min(usize::try_from(held).unwrap_or(usize::MAX));
+        self.ring.drain(..self.ring.len() - keep);
+        self.base = base;
     }
 
     pub(crate) fn push(&mut self, mark: Mark) {
@@ -105,7 +137,7 @@ impl Index {
 
     /// Makes `last` the last entry.
     pub(crate) fn truncate(&mut self, last: Option<Mark>) {
-        let drop = self.next() - last.map_or(self.first, |last| last.id.index + 1);
+        let drop = self.next() - last.map_or(self.base.next_index, |last| last.id.index + 1);
         let keep = self
             .ring
             .len()

@@ -6,23 +6,29 @@
 //!  helper thread: writes zeros ahead of the tail, creates the next segment early
 //! ```
 //!
-//! Watermarks: `first ≤ flushed ≤ end`, `committed ≤ end`. One task appends and truncates; any
-//! thread reads. Entries never straddle segments: one that does not fit goes to the next segment,
-//! so positions depend on nothing but the entries themselves and are equal on all members.
+//! Watermarks: `base ≤ flushed ≤ end`, `committed ≤ end`. One task appends and truncates; any
+//! thread reads, or removes segments at the beginning. Entries never straddle segments: one that
+//! does not fit goes to the next segment, so positions depend on nothing but the entries
+//! themselves and are equal on all members.
 //!
 //! RocketMQ: `CommitLog`, `MappedFileQueue`, `FlushRealTimeService`, `GroupCommitService`,
 //! `AllocateMappedFileService`.
 
 mod append;
+pub(crate) mod base;
 pub(crate) mod checkpoint;
 mod flush;
 mod index;
 mod prepare;
+mod purge;
+mod raw;
 mod read;
 mod recover;
+mod refill;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::VecDeque;
 use std::io;
@@ -39,6 +45,11 @@ use crate::entry::{ENTRY_MAX, Header, LogId};
 use crate::error::{Error, Result};
 use crate::poison::Poison;
 
+pub use base::LogBase;
+pub use purge::SegmentInfo;
+pub use refill::Refill;
+
+use base::BaseFile;
 use flush::Flusher;
 use index::Index;
 use prepare::Preparer;
@@ -166,7 +177,10 @@ pub struct CommitLog {
 
 struct Inner {
     shared: Arc<Shared>,
-    /// The last entry, for the one that appends.
+    /// Where the log begins, on disk. Held by whoever removes segments, at either end; taken
+    /// before `writer`.
+    base: Mutex<BaseFile>,
+    /// The last entry, for the one that appends; the one before the base in an empty log.
     writer: Mutex<Option<Mark>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The lock of the store, given back after the threads have ended.
@@ -207,9 +221,21 @@ impl CommitLog {
         keep: Option<Keep>,
     ) -> Result<CommitLog> {
         check_segment_bytes(options.segment_bytes)?;
+        refill::refuse_unfinished(&disk, &options.dir)?;
+        Self::open_any(disk, options, poison, keep)
+    }
+
+    /// The same, even if the log is still being filled from a peer.
+    fn open_any(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        poison: Poison,
+        keep: Option<Keep>,
+    ) -> Result<CommitLog> {
         let recovered = recover::recover(&disk, &options)?;
         let last = recovered.index.last;
-        let end = last.map_or(0, |last| last.end);
+        let tail = recovered.index.tail();
+        let end = recovered.index.end();
         let dir = options.dir.clone();
         let preparer = Preparer::new(disk.clone(), dir, options.prepare_ahead, poison.clone());
         let flusher = Flusher::new(options.flush, recovered.checkpoint, last, poison.clone());
@@ -240,10 +266,10 @@ impl CommitLog {
             let thread = spawn("prepare", Box::new(move || s.preparer.serve(&s)));
             threads.push(thread.map_err(Error::io("start a thread for", &shared.options.dir))?);
         }
-        let writer = Mutex::new(last);
         let inner = Inner {
             shared,
-            writer,
+            base: Mutex::new(recovered.base),
+            writer: Mutex::new(tail),
             threads: Mutex::new(threads),
             _keep: keep,
         };
@@ -263,7 +289,7 @@ impl CommitLog {
 
     /// Index of the first entry, or of the first to come.
     pub fn first_index(&self) -> u64 {
-        self.shared().index.read().first
+        self.base().next_index
     }
 
     /// Index after the last entry.
@@ -271,19 +297,19 @@ impl CommitLog {
         self.shared().index.read().next()
     }
 
-    /// The last entry that was removed at the beginning of the log; none yet, as nothing is
-    /// removed there so far.
+    /// Where the log begins.
+    pub fn base(&self) -> LogBase {
+        self.shared().index.read().base
+    }
+
+    /// The last entry that was removed at the beginning of the log.
     pub fn purged(&self) -> Option<LogId> {
-        None
+        self.base().prev
     }
 
     /// Position of the first entry.
     pub fn min_position(&self) -> u64 {
-        self.shared()
-            .segments
-            .read()
-            .front()
-            .map_or(0, |first| first.start)
+        self.base().position
     }
 
     /// Position after the last entry.
@@ -293,12 +319,14 @@ impl CommitLog {
 
     /// Position up to which everything is durable.
     pub fn flushed_position(&self) -> u64 {
-        self.shared().flusher.flushed().min(self.end_position())
+        let flushed = self.shared().flusher.flushed();
+        flushed.max(self.min_position()).min(self.end_position())
     }
 
     /// Index after the last durable entry.
     pub fn flushed_next(&self) -> u64 {
-        self.shared().flusher.flushed_next()
+        let next = self.shared().flusher.flushed_next();
+        next.max(self.first_index())
     }
 
     /// Returns once everything appended before the call is durable, in either flush mode.
@@ -347,7 +375,7 @@ impl CommitLog {
         LogStats {
             segments: segments.len(),
             segment_bytes: shared.options.segment_bytes,
-            min_position: segments.front().map_or(0, |first| first.start),
+            min_position: self.min_position(),
             end_position: end,
             flushed_position: self.flushed_position(),
             prepared_bytes: active.map_or(0, |active| {

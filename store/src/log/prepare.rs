@@ -33,8 +33,8 @@ pub(crate) struct Preparer {
     window: u64,
     state: Mutex<State>,
     wake: Condvar,
-    /// The segment after the active one, created early. Whoever changes the list of segments
-    /// holds it.
+    /// The segment after the active one, created early. Whoever changes the end of the list of
+    /// segments holds it.
     pub(crate) next: Mutex<Option<Arc<Segment>>>,
     no_space: AtomicBool,
     /// Tail at which the thread wants to be woken.

@@ -85,7 +85,7 @@ impl CommitLog {
 
     fn check_range(&self, first: u64, last: u64) -> Result<()> {
         let index = self.shared().index.read();
-        let (begin, next) = (index.first, index.next());
+        let (begin, next) = (index.base.next_index, index.next());
         if first < begin || last >= next {
             let index = if first < begin { first } else { last };
             return Err(Error::OutOfRange {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,6 +19,9 @@ use super::index::Anchors;
 
 /// No entry begins in the segment yet.
 const NO_INDEX: u64 = u64::MAX;
+
+/// No entry's time is known.
+const NO_TIME: i64 = i64::MIN;
 
 /// Most zeros written by one call.
 const ZEROS: usize = 1 << 20;
@@ -34,6 +37,8 @@ pub(crate) struct Segment {
     /// Open while the segment may be written; reading needs only the map.
     file: Mutex<Option<Arc<dyn DiskFile>>>,
     first_index: AtomicU64,
+    /// See [`time_ms`](Self::time_ms).
+    time_ms: AtomicI64,
     /// Offset up to which zeros or entries have been written. Held while zeros are written, so
     /// that they never land on an entry.
     frontier: Mutex<u64>,
@@ -47,6 +52,11 @@ pub(crate) struct Segment {
 /// File name of the segment starting at a position: 20 decimal digits.
 pub(crate) fn file_name(start: u64) -> String {
     format!("{start:020}")
+}
+
+/// Whether a file is named like a segment.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What stands at a position of a segment.
@@ -132,6 +142,7 @@ impl Segment {
             disk: disk.clone(),
             file: Mutex::new(Some(file)),
             first_index: AtomicU64::new(NO_INDEX),
+            time_ms: AtomicI64::new(NO_TIME),
             // Nothing to prepare in a file with unknown content; `create` and recovery say more.
             frontier: Mutex::new(size),
             ready: AtomicU64::new(size),
@@ -156,6 +167,16 @@ impl Segment {
     pub(crate) fn set_first_index(&self, index: Option<u64>) {
         self.first_index
             .store(index.unwrap_or(NO_INDEX), Ordering::Release);
+    }
+
+    /// When the first entry that has a time was stored, once somebody asked for it.
+    pub(crate) fn time_ms(&self) -> Option<i64> {
+        Some(self.time_ms.load(Ordering::Relaxed)).filter(|time| *time != NO_TIME)
+    }
+
+    pub(crate) fn set_time_ms(&self, time: Option<i64>) {
+        self.time_ms
+            .store(time.unwrap_or(NO_TIME), Ordering::Relaxed);
     }
 
     pub(crate) fn file(&self) -> Result<Arc<dyn DiskFile>> {

@@ -13,10 +13,10 @@ use super::*;
 use crate::disk::{Fault, MemoryDisk, Operation, RealDisk};
 use crate::entry::{EntryKind, HEADER, NewEntry, verify};
 
-const DIR: &str = "/log";
+pub(super) const DIR: &str = "/log";
 const NEVER: Duration = Duration::from_secs(100_000);
 
-fn options(segment_bytes: u64, prepare_ahead: u64, flush: FlushMode) -> LogOptions {
+pub(super) fn options(segment_bytes: u64, prepare_ahead: u64, flush: FlushMode) -> LogOptions {
     LogOptions {
         dir: PathBuf::from(DIR),
         segment_bytes,
@@ -25,11 +25,11 @@ fn options(segment_bytes: u64, prepare_ahead: u64, flush: FlushMode) -> LogOptio
     }
 }
 
-fn by_hand(segment_bytes: u64) -> LogOptions {
+pub(super) fn by_hand(segment_bytes: u64) -> LogOptions {
     options(segment_bytes, 0, FlushMode::Async { interval: NEVER })
 }
 
-fn open(disk: &MemoryDisk, options: &LogOptions) -> Result<CommitLog> {
+pub(super) fn open(disk: &MemoryDisk, options: &LogOptions) -> Result<CommitLog> {
     CommitLog::open(Arc::new(disk.clone()), options.clone())
 }
 
@@ -44,11 +44,11 @@ fn blank(term: u64, index: u64, size: usize) -> NewEntry {
     }
 }
 
-fn ignore() -> FlushCallback {
+pub(super) fn ignore() -> FlushCallback {
     Box::new(drop)
 }
 
-fn append(log: &CommitLog, term: u64, sizes: &[usize]) -> Result<()> {
+pub(super) fn append(log: &CommitLog, term: u64, sizes: &[usize]) -> Result<()> {
     let first = log.next_index();
     let entries = sizes
         .iter()
@@ -62,7 +62,7 @@ fn raws(log: &CommitLog) -> Vec<Bytes> {
     entries.into_iter().map(|entry| entry.raw).collect()
 }
 
-fn message(topic: &str, body: &[u8]) -> BytesMut {
+pub(super) fn message(topic: &str, body: &[u8]) -> BytesMut {
     let host = "127.0.0.1:10911".parse().unwrap();
     let new = NewRecord {
         queue_id: 0,
@@ -95,7 +95,7 @@ impl Choices {
     }
 }
 
-fn crash(disk: &MemoryDisk, seed: u64) -> MemoryDisk {
+pub(super) fn crash(disk: &MemoryDisk, seed: u64) -> MemoryDisk {
     let mut choices = Choices(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     disk.crash(move |n: u64| choices.next(n))
 }

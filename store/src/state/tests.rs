@@ -183,6 +183,7 @@ impl Model {
             Op::DeleteKv(delete) => {
                 self.kv.remove(&delete.key);
             }
+            Op::TrimLog(_) | Op::StartQueue(_) => {}
         }
         true
     }
