@@ -125,6 +125,25 @@ pub enum Error {
         /// RocksDB's answer.
         source: rocksdb::Error,
     },
+    /// The state database cannot be relied on. What it held follows from the commit log, or can
+    /// be copied from another member.
+    #[error("state database {} is damaged: {what}", path.display())]
+    StateDamaged {
+        /// Folder of the database.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The log does not go back far enough to make the state of it.
+    #[error("the state in {} needs entry {next} next, but the commit log begins at {first}: it has to be copied from another member", path.display())]
+    NeedsSeed {
+        /// Folder of the state database.
+        path: PathBuf,
+        /// Index after the last entry that the state has.
+        next: u64,
+        /// First index of the log.
+        first: u64,
+    },
     /// The store is closed.
     #[error("store is closed")]
     Closed,

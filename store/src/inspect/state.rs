@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use raftmq_proto::body::{self, SubscriptionGroupConfig, TopicConfig};
-use rocksdb::{DB, IteratorMode, Options, ReadOptions};
+use rocksdb::{IteratorMode, ReadOptions};
 
 use crate::entry::LogId;
 use crate::error::{Error, Result};
 use crate::state::QueueBounds;
+use crate::state::open::{failure, open_read_only};
 use crate::state::rows::{self, Key, Meta};
 
 /// Bounds of a queue, as the database has them.
@@ -44,16 +45,13 @@ pub struct StateSummary {
 /// database.
 ///
 /// # Errors
-/// [`Error::Database`]; [`Error::Corrupt`] for a row that cannot be read.
+/// [`Error::Database`], [`Error::StateDamaged`]; [`Error::Corrupt`] for a row that cannot be read.
 pub fn read_state(dir: &Path) -> Result<Option<StateSummary>> {
     if !dir.join("CURRENT").is_file() {
         return Ok(None);
     }
-    let database = |source| Error::Database {
-        path: dir.to_path_buf(),
-        source,
-    };
-    let db = DB::open_for_read_only(&Options::default(), dir, false).map_err(database)?;
+    let database = |source| failure(dir, source);
+    let db = open_read_only(dir)?;
     let mut options = ReadOptions::default();
     options.set_verify_checksums(true);
     options.fill_cache(false);
@@ -92,7 +90,7 @@ impl StateSummary {
             }
             Key::Offsets(..) => drop(rows::decode_offsets(value)?),
             Key::Queue(topic, queue_id) => {
-                let (_, bounds) = rows::decode_queue(value)?;
+                let (_, bounds, _) = rows::decode_queue(value)?;
                 self.queues.push(QueueRow {
                     topic: topic.to_owned(),
                     queue_id,

@@ -13,11 +13,14 @@ use raftmq_proto::message::{properties, sys_flag, tags_code};
 use crate::entry::{EntryKind, LogId, StoredEntry, u32_at};
 use crate::error::{Error, Result};
 
-use super::queue::{ArrivalMark, Queue, Unit};
-use super::tables::{Tables, TopicQueues};
+use super::queue::{ArrivalMark, Unit};
+use super::tables::Tables;
 
 /// Longest topic, group, namespace or key: their rows hold lengths of 16 bits.
 const NAME_MAX: usize = i16::MAX as usize;
+
+/// Highest offset a queue may begin at: clients know offsets as an `i64`, and more must follow.
+const OFFSET_MAX: u64 = i64::MAX as u64 / 2;
 
 /// What became of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +86,12 @@ enum ParsedOp {
     DeleteKv {
         namespace: String,
         key: String,
+    },
+    TrimLog(u64),
+    StartQueue {
+        topic: String,
+        queue_id: i32,
+        offset: u64,
     },
 }
 
@@ -193,8 +202,15 @@ fn parse_op(op: Op) -> Option<ParsedOp> {
             namespace: delete.namespace,
             key: delete.key,
         }),
-        // Not offered yet: refused alike on every member.
-        Op::TrimLog(_) | Op::StartQueue(_) => None,
+        Op::TrimLog(trim) => Some(ParsedOp::TrimLog(trim.position)),
+        Op::StartQueue(start) => {
+            let fine = named(&start.topic) && start.offset <= OFFSET_MAX;
+            fine.then_some(ParsedOp::StartQueue {
+                topic: start.topic,
+                queue_id: start.queue_id,
+                offset: start.offset,
+            })
+        }
     }
 }
 
@@ -207,23 +223,17 @@ pub(super) struct Changes {
 }
 
 /// One call of apply, with the tables locked.
-pub(super) struct Call<'t, F> {
+pub(super) struct Call<'t> {
     pub(super) tables: &'t mut Tables,
     /// Number of the call.
     pub(super) call: u64,
     /// Whether anybody wants to know of arrivals.
     pub(super) observed: bool,
     pub(super) changes: Changes,
-    /// Fetches a tail that only the database has, for a queue of this id.
-    pub(super) fetch_tail: F,
 }
 
-impl<F: Fn(i32, &mut Queue) -> Result<()>> Call<'_, F> {
-    pub(super) fn entry(
-        &mut self,
-        parsed: Parsed<'_>,
-        records: &[ParsedRecord<'_>],
-    ) -> Result<Applied> {
+impl Call<'_> {
+    pub(super) fn entry(&mut self, parsed: Parsed<'_>, records: &[ParsedRecord<'_>]) -> Applied {
         let entry = parsed.entry;
         let mut applied = Applied {
             id: entry.id,
@@ -231,14 +241,14 @@ impl<F: Fn(i32, &mut Queue) -> Result<()>> Call<'_, F> {
             refused_ops: Vec::new(),
         };
         for (nth, op) in parsed.ops.into_iter().enumerate() {
-            match op {
-                Some(op) => self.op(op, entry.id.term, parsed.time_ms),
-                None => applied.refused_ops.push(nth),
+            let is_applied = op.is_some_and(|op| self.op(op, entry, parsed.time_ms));
+            if !is_applied {
+                applied.refused_ops.push(nth);
             }
         }
         let malformed = applied.refused.len();
         for record in records.get(parsed.records).unwrap_or_default() {
-            if !self.record(record)? {
+            if !self.record(record) {
                 applied.refused.push(record.unit.physical_offset);
             }
         }
@@ -251,43 +261,24 @@ impl<F: Fn(i32, &mut Queue) -> Result<()>> Call<'_, F> {
         self.tables.applied = Some(entry.id);
         self.tables.applied_end = entry.end();
         self.tables.dirty.any = true;
-        Ok(applied)
+        applied
     }
 
     /// Adds the record's unit to its queue; false when its offset is not the next.
-    fn record(&mut self, record: &ParsedRecord<'_>) -> Result<bool> {
+    fn record(&mut self, record: &ParsedRecord<'_>) -> bool {
         let tables = &mut *self.tables;
-        let queues = match tables.queues.get_mut(record.topic) {
-            Some(queues) => queues,
-            None if record.queue_offset != 0 => return Ok(false),
-            None => {
-                let topic: Arc<str> = match tables.topics.get_key_value(record.topic) {
-                    Some((topic, _)) => topic.clone(),
-                    None => Arc::from(record.topic),
-                };
-                tables
-                    .queues
-                    .entry(topic.clone())
-                    .or_insert_with(|| TopicQueues::new(topic))
-            }
-        };
-        let topic = &queues.topic.clone();
-        let queue = match queues.get_mut(record.queue_id) {
-            Some(queue) => queue,
-            None if record.queue_offset != 0 => return Ok(false),
-            None => {
-                queues.insert(record.queue_id, Queue::new(tables.next_queue));
-                tables.next_queue += 1;
-                queues.get_mut(record.queue_id).expect("just inserted")
-            }
+        if record.queue_offset == 0 {
+            tables.queue_or_new(record.topic, record.queue_id, 0);
+        }
+        let queues = tables.queues.get_mut(record.topic);
+        let Some((topic, queue)) = queues.and_then(|queues| queues.named(record.queue_id)) else {
+            return false;
         };
         if queue.bounds.max != record.queue_offset {
-            return Ok(false);
+            return false;
         }
-        if queue.needs_tail() {
-            (self.fetch_tail)(record.queue_id, queue)?;
-        }
-        tables.sealed_bytes += queue.push(record.unit);
+        queue.push(record.unit);
+        tables.unpersisted_units += 1;
         if !queue.dirty {
             queue.dirty = true;
             tables.dirty.queues.push((topic.clone(), record.queue_id));
@@ -312,11 +303,12 @@ impl<F: Fn(i32, &mut Queue) -> Result<()>> Call<'_, F> {
                 arrival.tags_codes.push(record.unit.tags_code);
             }
         }
-        Ok(true)
+        true
     }
 
-    fn op(&mut self, op: ParsedOp, term: u64, time_ms: i64) {
-        let term = term.cast_signed();
+    /// Applies an operation; false when it is refused.
+    fn op(&mut self, op: ParsedOp, entry: &StoredEntry, time_ms: i64) -> bool {
+        let term = entry.id.term.cast_signed();
         let tables = &mut *self.tables;
         match op {
             ParsedOp::PutTopic(config) => {
@@ -400,6 +392,15 @@ impl<F: Fn(i32, &mut Queue) -> Result<()>> Call<'_, F> {
                     tables.dirty.kv.insert((namespace.into(), key.into()));
                 }
             }
+            // A leader knows no position behind the entry it proposes in.
+            ParsedOp::TrimLog(position) if position > entry.position => return false,
+            ParsedOp::TrimLog(position) => tables.log_start = tables.log_start.max(position),
+            ParsedOp::StartQueue {
+                topic,
+                queue_id,
+                offset,
+            } => return tables.start_queue(&topic, queue_id, offset),
         }
+        true
     }
 }

@@ -13,6 +13,8 @@ use super::State;
 pub struct StateDigest {
     /// The last applied entry.
     pub applied: Option<LogId>,
+    /// Beginning of the log.
+    pub log_start: u64,
     /// Last membership entry.
     pub membership: u64,
     /// Topics and their version.
@@ -71,6 +73,7 @@ impl State {
             u64::from(parts.applied.is_some()),
             applied.term,
             applied.index,
+            parts.log_start,
             parts.membership,
             parts.topics,
             parts.groups,
@@ -136,8 +139,9 @@ impl State {
         for (topic, ids) in names {
             queues.text(topic.as_bytes());
             for queue_id in ids {
-                let bounds = self.queue_bounds(&topic, queue_id);
+                let bounds = self.inner.bounds(&topic, queue_id)?.unwrap_or_default();
                 queues.number(u64::from(queue_id.cast_unsigned()));
+                queues.number(bounds.min);
                 queues.number(bounds.max);
                 let mut at = bounds.min;
                 while at < bounds.max {
@@ -156,6 +160,7 @@ impl State {
         }
         Ok(StateDigest {
             applied: self.applied(),
+            log_start: self.log_start(),
             membership: membership.0,
             topics: topics.0,
             groups: groups.0,

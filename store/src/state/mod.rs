@@ -10,7 +10,10 @@
 //! `ConsumerOffsetManager`, `KVConfigManager`.
 
 mod apply;
+mod block;
+mod checkpoint;
 mod digest;
+pub(crate) mod open;
 mod persist;
 mod queue;
 mod read;
@@ -18,34 +21,34 @@ pub(crate) mod rows;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
-use raftmq_proto::body;
-use rocksdb::{BlockBasedOptions, Cache, DB, IteratorMode, Options};
+use rocksdb::DB;
 
 use crate::entry::StoredEntry;
 use crate::error::{Error, Result};
 use crate::log::CommitLog;
 
 use apply::Call;
-use persist::Persister;
-use queue::Queue;
-use rows::{Key, Meta};
-use tables::{Tables, TopicQueues, entry};
+use persist::{Persisted, Persister};
+use tables::Tables;
+use trim::Sweep;
 
 pub use apply::{Applied, ApplyObserver, Arrival};
+pub use checkpoint::StateCheckpoint;
 pub use digest::StateDigest;
 pub use queue::{QueueBounds, Unit};
 
-/// Bytes of full consume-queue blocks that may wait to be persisted before applying waits too:
-/// some seven million messages, seconds of full load.
-const SEALED_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Units that may wait to be persisted before applying waits too: seconds of full load, and some
+/// 130 MB.
+const UNPERSISTED_UNITS_MAX: u64 = 6_000_000;
 
 /// Which message [`State::offset_by_time`] picks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,12 +97,17 @@ struct Inner {
     log: CommitLog,
     options: StateOptions,
     tables: RwLock<Tables>,
-    /// Copy of the tables' field, for readers of records.
+    /// Copies of the tables' fields, for readers of records.
     applied_end: AtomicU64,
+    log_start: AtomicU64,
+    persisted: RwLock<Persisted>,
     /// Counts calls of apply; held by the one that applies.
     applier: Mutex<u64>,
     observer: RwLock<Option<Arc<dyn ApplyObserver>>>,
     persister: Mutex<Persister>,
+    sweep: Mutex<Sweep>,
+    /// What is wrong with the database, once something is.
+    damage: OnceLock<String>,
     /// The file system had too little room for the last cut.
     no_room: AtomicBool,
     /// Bytes of entries applied since the last cut.
@@ -119,16 +127,12 @@ impl State {
     ///
     /// # Errors
     /// [`Error::Inconsistent`] when the database has applied entries that the log does not have;
-    /// [`Error::Database`]; [`Error::Corrupt`] for rows that cannot be read.
+    /// [`Error::NeedsSeed`] when the log begins behind what the database has;
+    /// [`Error::StateDamaged`] for what cannot be read, also when it was found earlier;
+    /// [`Error::Database`], [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>, log: CommitLog, options: StateOptions) -> Result<State> {
         let path = dir.as_ref().to_path_buf();
-        std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-        let db = DB::open(&database_options(), &path).map_err(|source| Error::Database {
-            path: path.clone(),
-            source,
-        })?;
-        let tables = load(&db, &path)?;
-        check_log(&tables, &log, &path)?;
+        let (db, tables) = open::open(&path, &log)?;
         if let Some(applied) = tables.applied {
             log.set_committed(applied.index);
         }
@@ -138,10 +142,18 @@ impl State {
             log,
             options,
             applied_end: AtomicU64::new(tables.applied_end),
+            log_start: AtomicU64::new(tables.log_start),
+            persisted: RwLock::new(Persisted {
+                applied: tables.applied,
+                applied_end: tables.applied_end,
+                log_start: tables.log_start,
+            }),
             tables: RwLock::new(tables),
             applier: Mutex::new(0),
             observer: RwLock::new(None),
             persister: Mutex::new(Persister::default()),
+            sweep: Mutex::new(Sweep::default()),
+            damage: OnceLock::new(),
             no_room: AtomicBool::new(false),
             unpersisted: AtomicU64::new(0),
             closing: Mutex::new(false),
@@ -212,14 +224,12 @@ impl State {
                 call: *call,
                 observed: observer.is_some(),
                 changes: apply::Changes::default(),
-                fetch_tail: |queue_id, queue: &mut Queue| inner.fetch_tail(queue_id, queue),
             };
             for parsed in parsed {
-                // Half an entry may have been applied: this process must not go on.
-                let entry = call.entry(parsed, &records);
-                applied.push(entry.map_err(|error| inner.log.poison().poison(error))?);
+                applied.push(call.entry(parsed, &records));
             }
             let changes = call.changes;
+            inner.log_start.store(tables.log_start, Ordering::Release);
             inner
                 .applied_end
                 .store(tables.applied_end, Ordering::Release);
@@ -249,6 +259,13 @@ impl State {
             }
         }
         Ok(applied)
+    }
+
+    /// What is wrong with the state database, once something was found by a read, a cut or a
+    /// [`scrub`](Self::scrub). It is not opened again; the folder has to be removed, and the state
+    /// made again from the log or another member.
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.damage.get().map(String::as_str)
     }
 
     /// Ends the background thread and persists everything. The state stays readable.
@@ -288,37 +305,33 @@ impl std::fmt::Debug for State {
 
 impl Inner {
     fn database(&self, source: rocksdb::Error) -> Error {
-        Error::Database {
-            path: self.path.clone(),
-            source,
+        match open::failure(&self.path, source) {
+            Error::StateDamaged { what, .. } => self.damaged(what),
+            error => error,
         }
     }
 
-    /// Brings a queue's tail back into memory.
-    fn fetch_tail(&self, queue_id: i32, queue: &mut Queue) -> Result<()> {
-        let block = queue.tail_block();
-        let units = self.block(queue.id, block)?.unwrap_or_default();
-        if queue.set_tail(units) {
-            return Ok(());
-        }
-        let what = format!(
-            "block {block} of queue {} (queue id {queue_id}) is cut off",
-            queue.id
-        );
-        Err(Error::Inconsistent {
+    /// Notes that the database is damaged, for good.
+    fn damaged(&self, what: String) -> Error {
+        let first = self.damage.get_or_init(|| {
+            tracing::error!(path = %self.path.display(), what, "state database is damaged");
+            open::note_damage(&self.path, &what);
+            what
+        });
+        Error::StateDamaged {
             path: self.path.clone(),
-            what,
-        })
+            what: first.clone(),
+        }
     }
 
     /// Keeps memory bounded when the database takes no more.
     fn wait_for_room(&self) -> Result<()> {
-        while self.tables.read().sealed_bytes > SEALED_BYTES_MAX
+        while self.tables.read().unpersisted_units > UNPERSISTED_UNITS_MAX
             && !self.no_room.load(Ordering::Relaxed)
         {
             self.log.poison().check()?;
             if !self.options.background || *self.closing.lock() {
-                return self.persist();
+                return self.persist(&mut self.persister.lock());
             }
             self.unpersisted
                 .store(self.options.persist_bytes, Ordering::Relaxed);
@@ -329,132 +342,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// RocksDB kept small: it holds little beside consume-queue blocks, which are written in order
-/// and read seldom.
-fn database_options() -> Options {
-    const MIB: usize = 1024 * 1024;
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(16 * MIB));
-    table.set_block_size(16 * 1024);
-    table.set_cache_index_and_filter_blocks(true);
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(32 * MIB);
-    options.set_max_write_buffer_number(2);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
-    options.set_compression_type(rocksdb::DBCompressionType::Lz4);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(4 * MIB);
-    options.set_max_manifest_file_size(4 * MIB);
-    options.set_log_level(rocksdb::LogLevel::Warn);
-    options.set_stats_dump_period_sec(0);
-
-    options
-}
-
-fn load(db: &DB, path: &Path) -> Result<Tables> {
-    let mut tables = Tables::default();
-    let database = |source| Error::Database {
-        path: path.to_path_buf(),
-        source,
-    };
-    let bad = |key: &[u8], what: &str| Error::Corrupt {
-        path: path.to_path_buf(),
-        offset: 0,
-        what: format!(
-            "row {} {what}; with the folder removed the state is built again from the commit log",
-            String::from_utf8_lossy(key).escape_debug()
-        ),
-    };
-    let mut seek: Vec<u8> = Vec::new();
-    'all: loop {
-        for row in db.iterator(IteratorMode::From(&seek, rocksdb::Direction::Forward)) {
-            let (key, value) = row.map_err(database)?;
-            let decoded = rows::decode(&key).ok_or_else(|| bad(&key, "has an unknown key"))?;
-            let unreadable = || bad(&key, "is not readable");
-            match decoded {
-                Key::Meta => {
-                    let meta = Meta::decode(&value).ok_or_else(unreadable)?;
-                    tables.applied = meta.applied;
-                    tables.applied_end = meta.applied_end;
-                    tables.membership = meta.membership;
-                    tables.topic_version = meta.topic_version;
-                    tables.group_version = meta.group_version;
-                    tables.next_queue = meta.next_queue;
-                }
-                Key::Topic => {
-                    let config: body::TopicConfig =
-                        body::from_json(&value).ok().ok_or_else(unreadable)?;
-                    tables
-                        .topics
-                        .insert(Arc::from(&*config.topic_name), Arc::new(config));
-                }
-                Key::Group => {
-                    let config: body::SubscriptionGroupConfig =
-                        body::from_json(&value).ok().ok_or_else(unreadable)?;
-                    tables
-                        .groups
-                        .insert(Arc::from(&*config.group_name), Arc::new(config));
-                }
-                Key::Offsets(group, topic) => {
-                    let saved = rows::decode_offsets(&value).ok_or_else(unreadable)?;
-                    entry(entry(&mut tables.offsets, group), topic).extend(saved);
-                }
-                Key::Kv(namespace, key) => {
-                    entry(&mut tables.kv, namespace).insert(Arc::from(key), Arc::from(value));
-                }
-                Key::Queue(topic, queue_id) => {
-                    let (id, bounds) = rows::decode_queue(&value).ok_or_else(unreadable)?;
-                    let name = tables
-                        .topics
-                        .get_key_value(topic)
-                        .map(|(name, _)| name.clone());
-                    let name = name.unwrap_or_else(|| Arc::from(topic));
-                    let queues = tables.queues.entry(name.clone());
-                    let queues = queues.or_insert_with(|| TopicQueues::new(name));
-                    queues.insert(queue_id, Queue::stored(id, bounds));
-                }
-                Key::Block => {
-                    // The bulk; nothing of it is needed now.
-                    seek = vec![b'q' + 1];
-                    continue 'all;
-                }
-            }
-        }
-        return Ok(tables);
-    }
-}
-
-/// Refuses a state that is ahead of its log, or of another log.
-fn check_log(tables: &Tables, log: &CommitLog, path: &Path) -> Result<()> {
-    let Some(applied) = tables.applied else {
-        return Ok(());
-    };
-    let inconsistent = |what| {
-        Err(Error::Inconsistent {
-            path: path.to_path_buf(),
-            what,
-        })
-    };
-    let dir = log.options().dir.display();
-    match log.last() {
-        Some(last) if last.index >= applied.index => {}
-        last => {
-            let last = last.map_or_else(|| "is empty".to_owned(), |last| format!("ends at {last}"));
-            return inconsistent(format!(
-                "state has applied entry {applied}, but the commit log in {dir} {last}: the log lost entries"
-            ));
-        }
-    }
-    let found = log.log_id(applied.index)?;
-    if found != applied {
-        return inconsistent(format!(
-            "state has applied entry {applied}, the commit log in {dir} has {found} there: they do not belong together"
-        ));
-    }
-    Ok(())
 }

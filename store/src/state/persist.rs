@@ -3,6 +3,7 @@
 //! The batch has the applied id in it, and the database has no log of its own: after a crash it
 //! holds exactly some earlier cut, from where the commit log is applied again.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -10,9 +11,11 @@ use std::time::Instant;
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
 
 use crate::disk::{Disk, RealDisk};
+use crate::entry::LogId;
 use crate::error::{Error, Result};
 
-use super::queue::QueueCut;
+use super::block;
+use super::queue::{BLOCK_UNITS, QueueCut};
 use super::rows::{self, Meta};
 use super::tables::Tables;
 use super::{Inner, State};
@@ -26,15 +29,35 @@ struct Cut {
     /// Rows to put, or to delete where there is no value.
     rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     queues: Vec<(Arc<str>, i32, QueueCut)>,
+    /// Units among them.
+    units: u64,
     dropped: Vec<(Arc<str>, i32, u32)>,
+    trimmed: Vec<(u32, Range<u64>)>,
+}
+
+/// How far the database is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Persisted {
+    pub(super) applied: Option<LogId>,
+    pub(super) applied_end: u64,
+    pub(super) log_start: u64,
 }
 
 /// What the one that persists remembers.
 #[derive(Default)]
 pub(super) struct Persister {
-    /// Queues that changed before the cut before: if they have not changed since, their tails go.
-    changed_before: Vec<(Arc<str>, i32)>,
+    /// Of the cut before: its units leave memory with the next one.
+    written_before: Written,
 }
+
+/// Queues with their number and their maximum in the database.
+type Written = Vec<(Arc<str>, i32, u32, u64)>;
+
+/// Queues whose minima are looked up between two cuts in the background.
+const SWEEP_QUEUES: usize = 5000;
+
+/// So many blocks are deleted one by one; more of them as a range, which costs readers more.
+const DELETE_SINGLY_MAX: u64 = 8;
 
 impl Tables {
     fn cut(&mut self) -> Cut {
@@ -70,12 +93,14 @@ impl Tables {
                 value.map(|value| value.to_vec()),
             ));
         }
+        let mut units = 0;
         let mut queues = Vec::with_capacity(dirty.queues.len());
         for (topic, queue_id) in dirty.queues {
             // A queue may have been deleted, or be another one of the same name that is listed too.
             if let Some(queue) = self.queue_mut(&topic, queue_id)
                 && queue.dirty
             {
+                units += queue.uncut();
                 let cut = queue.cut();
                 queues.push((topic, queue_id, cut));
             }
@@ -83,6 +108,8 @@ impl Tables {
         let meta = Meta {
             applied: self.applied,
             applied_end: self.applied_end,
+            log_start: self.log_start,
+            swept: self.swept,
             membership: self.membership.clone(),
             topic_version: self.topic_version,
             group_version: self.group_version,
@@ -92,7 +119,22 @@ impl Tables {
             meta,
             rows: out,
             queues,
+            units,
             dropped: dirty.dropped,
+            trimmed: dirty.trimmed,
+        }
+    }
+}
+
+impl Tables {
+    /// Forgets units that the database has.
+    fn forget(&mut self, written: &mut Written) {
+        for (topic, queue_id, number, max) in std::mem::take(written) {
+            if let Some(queue) = self.queue_mut(&topic, queue_id)
+                && queue.id == number
+            {
+                queue.forget(max);
+            }
         }
     }
 }
@@ -105,18 +147,23 @@ impl State {
     /// [`Error::Io`] when the file system has too little room; nothing is lost by it.
     /// [`Error::Database`] poisons the store.
     pub fn persist(&self) -> Result<()> {
-        self.inner.persist()
+        self.inner.persist(&mut self.inner.persister.lock())
+    }
+
+    /// The last applied entry that the database has: a crash takes nothing back up to here.
+    pub fn persisted(&self) -> Option<LogId> {
+        self.inner.persisted.read().applied
     }
 }
 
 impl Inner {
-    pub(super) fn persist(&self) -> Result<()> {
-        let mut persister = self.persister.lock();
+    pub(super) fn persist(&self, persister: &mut Persister) -> Result<()> {
         self.log.poison().check()?;
         self.check_room()?;
         let cut = {
             let mut tables = self.tables.write();
             if !tables.dirty.any {
+                tables.forget(&mut persister.written_before);
                 return Ok(());
             }
             self.unpersisted.store(0, Ordering::Relaxed);
@@ -128,7 +175,12 @@ impl Inner {
             self.room.notify_all();
             return Err(self.log.poison().poison(error));
         }
-        self.persisted(&cut, &mut persister);
+        *self.persisted.write() = Persisted {
+            applied: cut.meta.applied,
+            applied_end: cut.meta.applied_end,
+            log_start: cut.meta.log_start,
+        };
+        self.settle(cut, persister);
         Ok(())
     }
 
@@ -160,13 +212,27 @@ impl Inner {
             }
         }
         for (topic, queue_id, queue) in &cut.queues {
-            for (block, units) in &queue.blocks {
-                batch.put(rows::block(queue.id, *block), units.as_slice());
+            for chunk in &queue.chunks {
+                batch.merge(
+                    rows::block(queue.id, chunk.first / BLOCK_UNITS),
+                    block::encode(chunk.first, &chunk.units),
+                );
             }
             batch.put(
                 rows::queue(topic, *queue_id),
-                rows::encode_queue(queue.id, queue.bounds),
+                rows::encode_queue(queue.id, queue.bounds, queue.unused),
             );
+        }
+        // After what is written: it may be among it.
+        for (number, blocks) in &cut.trimmed {
+            let Range { start, end } = *blocks;
+            if end - start <= DELETE_SINGLY_MAX {
+                for block in start..end {
+                    batch.delete(rows::block(*number, block));
+                }
+            } else {
+                batch.delete_range(rows::block(*number, start), rows::block(*number, end));
+            }
         }
         batch.put(rows::META, cut.meta.encode());
         let mut options = WriteOptions::default();
@@ -179,26 +245,14 @@ impl Inner {
         self.db.flush_opt(&flush).map_err(|e| self.database(e))
     }
 
-    fn persisted(&self, cut: &Cut, persister: &mut Persister) {
+    /// Forgets what the cut before wrote, after this one is written.
+    fn settle(&self, cut: Cut, persister: &mut Persister) {
+        let written = cut.queues.into_iter();
+        let written = written.map(|(topic, id, cut)| (topic, id, cut.id, cut.bounds.max));
+        let mut before = std::mem::replace(&mut persister.written_before, written.collect());
         let mut tables = self.tables.write();
-        for (topic, queue_id, written) in &cut.queues {
-            if let Some(queue) = tables.queue_mut(topic, *queue_id)
-                && queue.id == written.id
-            {
-                let freed = queue.persisted(written.bounds.max);
-                tables.sealed_bytes -= freed;
-            }
-        }
-        let changed = cut
-            .queues
-            .iter()
-            .map(|(topic, id, _)| (topic.clone(), *id))
-            .collect();
-        for (topic, queue_id) in std::mem::replace(&mut persister.changed_before, changed) {
-            if let Some(queue) = tables.queue_mut(&topic, queue_id) {
-                queue.evict_tail();
-            }
-        }
+        tables.unpersisted_units -= cut.units;
+        tables.forget(&mut before);
         drop(tables);
         self.room.notify_all();
     }
@@ -221,8 +275,11 @@ impl Inner {
                 }
             }
             due = Instant::now() + self.options.persist_interval;
-            match self.persist() {
-                Ok(()) => told = false,
+            let done = self
+                .persist(&mut self.persister.lock())
+                .and_then(|()| self.sweep(SWEEP_QUEUES));
+            match done {
+                Ok(_) => told = false,
                 // Tried again, a little later; memory stays bounded, as the log has no room either.
                 Err(error) if error.is_no_space() => {
                     if !std::mem::replace(&mut told, true) {

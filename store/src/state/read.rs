@@ -12,8 +12,8 @@ use raftmq_proto::message::record;
 use crate::entry::{LogId, u32_at, u64_at};
 use crate::error::{Error, Result};
 
-use super::queue::{BLOCK_UNITS, QueueBounds, Unit, units_of_block};
-use super::{Boundary, State, rows};
+use super::queue::{BLOCK_UNITS, QueueBounds, Unit};
+use super::{Boundary, State, block, rows};
 
 impl State {
     /// The last applied entry.
@@ -126,25 +126,35 @@ impl State {
             .collect()
     }
 
-    /// First offset and offset after the last of a queue; both 0 if it has no message.
+    /// First offset and offset after the last of a queue; both 0 if it never had a message.
+    /// The first one may be too low when the database is damaged.
     pub fn queue_bounds(&self, topic: &str, queue_id: i32) -> QueueBounds {
-        self.tables()
-            .queue(topic, queue_id)
-            .map(|queue| queue.bounds)
-            .unwrap_or_default()
+        match self.inner.bounds(topic, queue_id) {
+            Ok(bounds) => bounds.unwrap_or_default(),
+            Err(error) => {
+                // Whoever reads on meets it too.
+                tracing::warn!(topic, queue_id, %error, "cannot look up a queue's minimum");
+                let tables = self.tables();
+                let queue = tables.queue(topic, queue_id);
+                queue.map(|queue| queue.bounds).unwrap_or_default()
+            }
+        }
     }
 
     /// The queue offset of the next message.
     pub fn next_offset(&self, topic: &str, queue_id: i32) -> u64 {
-        self.queue_bounds(topic, queue_id).max
+        let tables = self.tables();
+        let queue = tables.queue(topic, queue_id);
+        queue.map_or(0, |queue| queue.bounds.max)
     }
 
     /// At most `max` units of a queue, the first one at offset `from`. Empty when `from` is not
     /// within the queue's bounds.
     ///
     /// # Errors
-    /// [`Error::Database`], [`Error::Inconsistent`].
+    /// [`Error::Database`], [`Error::StateDamaged`].
     pub fn units(&self, topic: &str, queue_id: i32, from: u64, max: usize) -> Result<Vec<Unit>> {
+        self.inner.bounds(topic, queue_id)?;
         let mut in_memory = Vec::new();
         let (id, memory_begin) = {
             let tables = self.tables();
@@ -164,26 +174,23 @@ impl State {
         let mut units = Vec::with_capacity((memory_begin - from) as usize + in_memory.len());
         let mut at = from;
         while at < memory_begin {
-            let (block, within) = (at / BLOCK_UNITS, at % BLOCK_UNITS);
+            let (nth, within) = (at / BLOCK_UNITS, at % BLOCK_UNITS);
             let count = (BLOCK_UNITS - within).min(memory_begin - at);
-            let bytes = self.inner.block(id, block)?;
-            if !bytes.is_some_and(|bytes| units_of_block(&bytes, within, count, &mut units)) {
+            let bytes = self.inner.block(id, nth)?;
+            if !bytes.is_some_and(|bytes| block::copy(&bytes, within, count, &mut units)) {
                 if self
                     .tables()
                     .queue(topic, queue_id)
-                    .is_none_or(|queue| queue.id != id)
+                    .is_none_or(|queue| queue.id != id || queue.bounds.min > at)
                 {
-                    // The topic was deleted meanwhile.
+                    // The topic was deleted meanwhile, or the log trimmed.
                     return Ok(Vec::new());
                 }
                 let what = format!(
                     "units {at}..{} of {topic}, queue {queue_id} are missing",
                     at + count
                 );
-                return Err(Error::Inconsistent {
-                    path: self.inner.path.clone(),
-                    what,
-                });
+                return Err(self.inner.damaged(what));
             }
             at += count;
         }
@@ -194,22 +201,17 @@ impl State {
     /// The stored record of a unit, as a slice of the log.
     ///
     /// # Errors
-    /// [`Error::NoRecord`].
+    /// [`Error::NoRecord`], also for one below [`log_start`](Self::log_start).
     pub fn record(&self, unit: &Unit) -> Result<Bytes> {
-        let limit = self.applied_position();
-        self.inner
-            .log
-            .record_at(unit.physical_offset, Some(unit.size), limit)
+        self.inner.record(unit.physical_offset, Some(unit.size))
     }
 
     /// The applied record at a physical offset, as a slice of the log.
     ///
     /// # Errors
-    /// [`Error::NoRecord`].
+    /// [`Error::NoRecord`], also for one below [`log_start`](Self::log_start).
     pub fn record_at(&self, physical_offset: u64) -> Result<Bytes> {
-        self.inner
-            .log
-            .record_at(physical_offset, None, self.applied_position())
+        self.inner.record(physical_offset, None)
     }
 
     /// When the message at a queue offset was stored, in ms; `None` when there is none.
@@ -221,7 +223,11 @@ impl State {
         let Some(unit) = units.first() else {
             return Ok(None);
         };
-        let record = self.record(unit)?;
+        let record = match self.record(unit) {
+            // The log was trimmed meanwhile.
+            Err(_) if unit.physical_offset < self.log_start() => return Ok(None),
+            record => record?,
+        };
         let time = u32_at(&record, record::SYS_FLAG_AT)
             .and_then(|flags| u64_at(&record, record::store_timestamp_at(flags.cast_signed())));
         Ok(time.map(u64::cast_signed))
@@ -231,7 +237,6 @@ impl State {
     ///
     /// [`Boundary::Lower`]: the first message stored at or after that time, or the offset after
     /// the last. [`Boundary::Upper`]: the last message stored at or before it, 0 if there is none.
-    /// An empty queue gives 0.
     ///
     /// # Errors
     /// As [`store_time_at`](Self::store_time_at).
@@ -243,19 +248,16 @@ impl State {
         boundary: Boundary,
     ) -> Result<u64> {
         let QueueBounds { min, max } = self.queue_bounds(topic, queue_id);
-        if min == max {
-            return Ok(0);
-        }
         let (mut low, mut high) = (min, max);
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(stored) = self.store_time_at(topic, queue_id, middle)? else {
+            let before = match (self.store_time_at(topic, queue_id, middle)?, boundary) {
+                (Some(stored), Boundary::Lower) => stored < time_ms,
+                (Some(stored), Boundary::Upper) => stored <= time_ms,
+                // The log was trimmed meanwhile.
+                (None, _) if middle < self.queue_bounds(topic, queue_id).min => true,
                 // The topic was deleted meanwhile.
-                return Ok(0);
-            };
-            let before = match boundary {
-                Boundary::Lower => stored < time_ms,
-                Boundary::Upper => stored <= time_ms,
+                (None, _) => return Ok(0),
             };
             if before {
                 low = middle + 1;
@@ -272,6 +274,18 @@ impl State {
 }
 
 impl super::Inner {
+    fn record(&self, physical_offset: u64, size: Option<u32>) -> Result<Bytes> {
+        if physical_offset < self.log_start.load(Ordering::Acquire) {
+            // Its file may be gone, or be just going.
+            return Err(Error::NoRecord {
+                offset: physical_offset,
+                what: "it is below the beginning of the log",
+            });
+        }
+        let limit = self.applied_end.load(Ordering::Acquire);
+        self.log.record_at(physical_offset, size, limit)
+    }
+
     /// A block of units from the database.
     pub(super) fn block(&self, queue: u32, block: u64) -> Result<Option<Vec<u8>>> {
         self.db

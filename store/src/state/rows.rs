@@ -2,13 +2,13 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `M` | [`Meta`]: applied id, membership, versions, next queue id |
+//! | `M` | [`Meta`]: applied id, beginning of the log, membership, versions, next queue id |
 //! | `t` topic | topic settings, JSON |
 //! | `g` group | group settings, JSON |
 //! | `o` len group, topic | saved offsets: (queue id i32, offset i64)* |
 //! | `k` len namespace, key | value |
-//! | `c` len topic, queue id i32 | queue number u32, min u64, max u64 |
-//! | `q` queue number u32, block u64 | up to 256 units |
+//! | `c` len topic, queue id i32 | queue number u32, min u64, max u64, and 1 for a queue that never had a message |
+//! | `q` queue number u32, block u64 | up to 256 units, see [`super::block`] |
 //!
 //! `len` is a u16 before the first of two names. All integers are big-endian.
 
@@ -19,8 +19,8 @@ use crate::entry::{LogId, u32_at, u64_at};
 use super::queue::QueueBounds;
 
 pub(crate) const META: &[u8] = b"M";
-/// Layout of the rows; a database with another one is not read.
-const FORMAT: u8 = 1;
+/// Layout of the rows; a database with a newer one is not read. 1 had no beginning of the log.
+const FORMAT: u8 = 2;
 
 pub(crate) fn topic(name: &str) -> Vec<u8> {
     one(b't', name)
@@ -95,21 +95,31 @@ pub(crate) fn decode(key: &[u8]) -> Option<Key<'_>> {
     }
 }
 
-pub(crate) fn encode_queue(id: u32, bounds: QueueBounds) -> Vec<u8> {
-    [
+pub(crate) fn encode_queue(id: u32, bounds: QueueBounds, unused: bool) -> Vec<u8> {
+    let mut value = [
         &id.to_be_bytes()[..],
         &bounds.min.to_be_bytes(),
         &bounds.max.to_be_bytes(),
     ]
-    .concat()
+    .concat();
+    if unused {
+        value.push(1);
+    }
+    value
 }
 
-pub(crate) fn decode_queue(value: &[u8]) -> Option<(u32, QueueBounds)> {
+/// Number, bounds, and whether the queue never had a message.
+pub(crate) fn decode_queue(value: &[u8]) -> Option<(u32, QueueBounds, bool)> {
     let bounds = QueueBounds {
         min: u64_at(value, 4)?,
         max: u64_at(value, 12)?,
     };
-    Some((u32_at(value, 0)?, bounds)).filter(|(_, bounds)| bounds.min <= bounds.max)
+    let unused = match value.get(20..)? {
+        [] => false,
+        [1] => true,
+        _ => return None,
+    };
+    Some((u32_at(value, 0)?, bounds, unused)).filter(|_| bounds.min <= bounds.max)
 }
 
 pub(crate) fn encode_offsets<'a>(rows: impl Iterator<Item = (&'a i32, &'a i64)>) -> Vec<u8> {
@@ -135,6 +145,10 @@ pub(crate) struct Meta {
     pub(crate) applied: Option<LogId>,
     /// Position after the applied entry.
     pub(crate) applied_end: u64,
+    /// Beginning of the log.
+    pub(crate) log_start: u64,
+    /// The beginning of the log that all queues' minima are right for.
+    pub(crate) swept: u64,
     pub(crate) membership: Option<(LogId, Vec<u8>)>,
     pub(crate) topic_version: DataVersion,
     pub(crate) group_version: DataVersion,
@@ -155,6 +169,8 @@ impl Meta {
             number(version.counter.cast_unsigned());
         }
         number(self.next_queue.into());
+        number(self.log_start);
+        number(self.swept);
         if let Some((id, body)) = &self.membership {
             number(id.index);
             number(id.term);
@@ -165,9 +181,11 @@ impl Meta {
 
     pub(crate) fn decode(value: &[u8]) -> Option<Meta> {
         let (&[format, has_applied], rest) = value.split_first_chunk::<2>()?;
-        if format != FORMAT {
-            return None;
-        }
+        let numbers = match format {
+            1 => 10,
+            FORMAT => 12,
+            _ => return None,
+        };
         let number = |nth: usize| u64_at(rest, nth * 8);
         let version = |nth: usize| {
             Some(DataVersion {
@@ -177,19 +195,22 @@ impl Meta {
             })
         };
         let applied = LogId::new(number(1)?, number(0)?);
-        let membership = match rest.get(80..)? {
+        let membership = match rest.get(numbers * 8..)? {
             [] => None,
             body => Some((
-                LogId::new(number(11)?, number(10)?),
+                LogId::new(number(numbers + 1)?, number(numbers)?),
                 body.get(16..)?.to_vec(),
             )),
         };
+        let trimmed = |nth| if format == 1 { Some(0) } else { number(nth) };
         Some(Meta {
             applied: (has_applied == 1).then_some(applied),
             applied_end: number(2)?,
             topic_version: version(3)?,
             group_version: version(6)?,
             next_queue: u32::try_from(number(9)?).ok()?,
+            log_start: trimmed(10)?,
+            swept: trimmed(11)?,
             membership,
         })
     }
@@ -217,10 +238,34 @@ mod tests {
                 counter: 6,
             },
             next_queue: 7,
+            log_start: 500,
+            swept: 400,
         };
-        for meta in [full, Meta::default()] {
+        for meta in [full.clone(), Meta::default()] {
             assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
+        // As format 1 had it.
+        let mut old = full.encode();
+        old[0] = 1;
+        old.drain(2 + 80..2 + 96);
+        let (log_start, swept) = (0, 0);
+        let full = Meta {
+            log_start,
+            swept,
+            ..full
+        };
+        assert_eq!(Meta::decode(&old), Some(full));
+    }
+
+    #[test]
+    fn queue_round_trip() {
+        let bounds = QueueBounds { min: 3, max: 9 };
+        for unused in [false, true] {
+            let row = encode_queue(5, bounds, unused);
+            assert_eq!(decode_queue(&row), Some((5, bounds, unused)));
+        }
+        let wrong = QueueBounds { min: 9, max: 3 };
+        assert_eq!(decode_queue(&encode_queue(5, wrong, false)), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The state in memory: everything but the bulk of the consume queues, which is in the database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use raftmq_proto::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 
 use crate::entry::LogId;
 
-use super::queue::Queue;
+use super::queue::{BLOCK_UNITS, Queue, QueueBounds};
 
 pub(crate) type Offsets = BTreeMap<i32, i64>;
 pub(crate) type Namespace = BTreeMap<Arc<str>, Arc<[u8]>>;
@@ -17,6 +18,10 @@ pub(crate) struct Tables {
     pub(crate) applied: Option<LogId>,
     /// Position after the applied entry.
     pub(crate) applied_end: u64,
+    /// Beginning of the log as far as readers may know: what is below it was given up.
+    pub(crate) log_start: u64,
+    /// All queues' minima are right for this beginning of the log. `≤ log_start`.
+    pub(crate) swept: u64,
     pub(crate) membership: Option<(LogId, Vec<u8>)>,
     pub(crate) topic_version: DataVersion,
     pub(crate) group_version: DataVersion,
@@ -29,8 +34,8 @@ pub(crate) struct Tables {
     pub(crate) queues: HashMap<Arc<str>, TopicQueues>,
     /// Number of the next new queue.
     pub(crate) next_queue: u32,
-    /// Bytes of full blocks that wait to be persisted.
-    pub(crate) sealed_bytes: usize,
+    /// Units in memory that the database does not have.
+    pub(crate) unpersisted_units: u64,
     pub(crate) dirty: Dirty,
 }
 
@@ -75,11 +80,22 @@ impl TopicQueues {
             .map(|(_, queue)| queue)
     }
 
+    /// A queue, and the topic's name.
+    pub(crate) fn named(&mut self, queue_id: i32) -> Option<(&Arc<str>, &mut Queue)> {
+        let nth = self.find(queue_id).ok()?;
+        let (_, queue) = self.queues.get_mut(nth)?;
+        Some((&self.topic, queue))
+    }
+
     /// Adds a queue that is not there yet.
     pub(crate) fn insert(&mut self, queue_id: i32, queue: Queue) {
         if let Err(nth) = self.find(queue_id) {
             self.queues.insert(nth, (queue_id, queue));
         }
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
+        self.queues.iter_mut().map(|(_, queue)| queue)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, &Queue)> {
@@ -102,6 +118,8 @@ pub(crate) struct Dirty {
     pub(crate) queues: Vec<(Arc<str>, i32)>,
     /// Deleted queues: topic, queue id, number.
     pub(crate) dropped: Vec<(Arc<str>, i32, u32)>,
+    /// Blocks that are below their queue's minimum now: number of the queue, blocks.
+    pub(crate) trimmed: Vec<(u32, Range<u64>)>,
 }
 
 impl Tables {
@@ -113,6 +131,74 @@ impl Tables {
         self.queues.get_mut(topic)?.get_mut(queue_id)
     }
 
+    /// A queue's place, made if missing: a new one has no message and begins at `first`.
+    pub(crate) fn queue_or_new(&mut self, topic: &str, queue_id: i32, first: u64) -> &mut Queue {
+        if !self.queues.contains_key(topic) {
+            let topic: Arc<str> = match self.topics.get_key_value(topic) {
+                Some((topic, _)) => topic.clone(),
+                None => Arc::from(topic),
+            };
+            self.queues.insert(topic.clone(), TopicQueues::new(topic));
+        }
+        let queues = self.queues.get_mut(topic).expect("just inserted");
+        if queues.get(queue_id).is_none() {
+            let (min, max) = (first, first);
+            let queue = Queue::new(self.next_queue, QueueBounds { min, max }, self.log_start);
+            queues.insert(queue_id, queue);
+            self.next_queue += 1;
+        }
+        queues.get_mut(queue_id).expect("just inserted")
+    }
+
+    /// Lets a queue without messages begin at an offset, and makes it if it is missing; false when
+    /// it ever had a message.
+    pub(crate) fn start_queue(&mut self, topic: &str, queue_id: i32, offset: u64) -> bool {
+        let number = self.next_queue;
+        let queue = self.queue_or_new(topic, queue_id, offset);
+        if queue.id != number && !queue.unused {
+            return false;
+        }
+        queue.begin(offset);
+        if !std::mem::replace(&mut queue.dirty, true)
+            && let Some((topic, _)) = self.queues.get_key_value(topic)
+        {
+            self.dirty.queues.push((topic.clone(), queue_id));
+        }
+        true
+    }
+
+    /// Lets a queue begin at a higher offset, found for a beginning of the log. Does nothing when
+    /// the queue is not the one of this number any more.
+    pub(crate) fn set_min(
+        &mut self,
+        topic: &Arc<str>,
+        queue_id: i32,
+        number: u32,
+        min: u64,
+        log_start: u64,
+    ) {
+        let Some(queue) = self.queues.get_mut(topic).and_then(|q| q.get_mut(queue_id)) else {
+            return;
+        };
+        if queue.id != number || queue.trimmed >= log_start {
+            return;
+        }
+        queue.trimmed = log_start;
+        if min <= queue.bounds.min {
+            return;
+        }
+        let blocks = queue.bounds.min / BLOCK_UNITS..min / BLOCK_UNITS;
+        queue.bounds.min = min;
+        self.dirty.any = true;
+        if !blocks.is_empty() {
+            self.dirty.trimmed.push((number, blocks));
+        }
+        if !queue.dirty {
+            queue.dirty = true;
+            self.dirty.queues.push((topic.clone(), queue_id));
+        }
+    }
+
     /// Whether offsets of the topic make sense.
     pub(crate) fn knows_topic(&self, topic: &str) -> bool {
         self.topics.contains_key(topic) || self.queues.contains_key(topic)
@@ -121,11 +207,11 @@ impl Tables {
     /// Drops a topic's queues and all offsets saved for it.
     pub(crate) fn drop_messages(&mut self, topic: &str) {
         if let Some(queues) = self.queues.remove(topic) {
-            for (queue_id, mut queue) in queues.queues {
+            for (queue_id, queue) in queues.queues {
                 self.dirty
                     .dropped
                     .push((queues.topic.clone(), queue_id, queue.id));
-                self.sealed_bytes -= queue.persisted(u64::MAX);
+                self.unpersisted_units -= queue.uncut();
             }
         }
         for (group, topics) in &mut self.offsets {

@@ -1,24 +1,28 @@
 //! The state against a plain model, with two members that persist and crash at different times.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 use raftmq_proto::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 use raftmq_proto::command::{
     Command, DeleteGroup, DeleteKv, DeleteTopic, OffsetRow, Op, PutGroup, PutKv, PutTopic,
-    SaveOffsets,
+    SaveOffsets, StartQueue, TrimLog,
 };
 use raftmq_proto::message::record::{self, NewRecord};
 use raftmq_proto::message::{sys_flag, tags_code};
 
+use super::queue::QueueBounds;
 use super::*;
 use crate::entry::{EntryKind, LogId, NewEntry};
 
 const TOPICS: [&str; 3] = ["A", "B", "C"];
 const GROUPS: [&str; 2] = ["g", "h"];
+/// No position of a log here.
+const BEYOND: u64 = u64::MAX / 2;
 
-fn by_hand() -> StateOptions {
+pub(super) fn by_hand() -> StateOptions {
     StateOptions {
         background: false,
         ..StateOptions::default()
@@ -43,6 +47,8 @@ enum Step {
     /// So many messages to one queue.
     Burst(usize, u16),
     Membership(u8),
+    /// One member looks up so many minima.
+    Sweep(usize, usize),
     /// One of the two members persists, or crashes and starts again.
     Persist(usize),
     Crash(usize),
@@ -63,6 +69,9 @@ enum Change {
     },
     PutKv(u8, u8),
     DeleteKv(u8),
+    /// Up to so many percent of the log; more than all of it is refused.
+    Trim(u64),
+    Start(usize, i32, u64),
     Unreadable,
 }
 
@@ -76,6 +85,8 @@ fn change() -> impl Strategy<Value = Change> {
         3 => save.prop_map(|(group, topic, queue_id, offset, reset)| Change::Save { group, topic, queue_id, offset, reset }),
         1 => (0..4u8, any::<u8>()).prop_map(|(k, v)| Change::PutKv(k, v)),
         1 => (0..4u8).prop_map(Change::DeleteKv),
+        1 => (0..110u64).prop_map(Change::Trim),
+        1 => (0..3usize, 0..3i32, 0..2000u64).prop_map(|(t, q, o)| Change::Start(t, q, o)),
         1 => Just(Change::Unreadable),
     ]
 }
@@ -107,6 +118,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3usize, 1..700u16).prop_map(|(t, n)| Step::Burst(t, n)),
         1 => any::<u8>().prop_map(Step::Membership),
         3 => (0..2usize).prop_map(Step::Persist),
+        2 => (0..2usize, 1..5usize).prop_map(|(m, n)| Step::Sweep(m, n)),
         1 => (0..2usize).prop_map(Step::Crash),
     ]
 }
@@ -120,8 +132,34 @@ struct Model {
     group_version: DataVersion,
     offsets: BTreeMap<(String, String, i32), i64>,
     kv: BTreeMap<String, Vec<u8>>,
-    queues: BTreeMap<(String, i32), Vec<Unit>>,
+    queues: BTreeMap<(String, i32), Units>,
+    log_start: u64,
     membership: Option<(LogId, Vec<u8>)>,
+}
+
+/// Everything a queue ever had.
+#[derive(Default, Clone)]
+struct Units {
+    start: u64,
+    units: Vec<Unit>,
+}
+
+impl Units {
+    fn bounds(&self, log_start: u64) -> QueueBounds {
+        let gone = self
+            .units
+            .iter()
+            .filter(|unit| unit.physical_offset < log_start);
+        QueueBounds {
+            min: self.start + gone.count() as u64,
+            max: self.start + self.units.len() as u64,
+        }
+    }
+
+    fn from(&self, offset: u64) -> &[Unit] {
+        let nth = offset.checked_sub(self.start).unwrap_or(u64::MAX);
+        self.units.get(nth as usize..).unwrap_or_default()
+    }
 }
 
 impl Model {
@@ -183,7 +221,18 @@ impl Model {
             Op::DeleteKv(delete) => {
                 self.kv.remove(&delete.key);
             }
-            Op::TrimLog(_) | Op::StartQueue(_) => {}
+            Op::TrimLog(trim) if trim.position > BEYOND => return false,
+            Op::TrimLog(trim) => self.log_start = self.log_start.max(trim.position),
+            Op::StartQueue(start) => {
+                let queue = self.queues.entry((start.topic.clone(), start.queue_id));
+                let is_new = matches!(queue, Entry::Vacant(_));
+                let queue = queue.or_default();
+                // A queue is there once it has a message, or was started.
+                if !is_new && !queue.units.is_empty() {
+                    return false;
+                }
+                queue.start = start.offset;
+            }
         }
         true
     }
@@ -191,7 +240,7 @@ impl Model {
     fn next(&self, topic: &str, queue_id: i32) -> u64 {
         self.queues
             .get(&(topic.to_owned(), queue_id))
-            .map_or(0, |units| units.len() as u64)
+            .map_or(0, |queue| queue.bounds(0).max)
     }
 
     fn check(&self, state: &State) {
@@ -232,38 +281,74 @@ impl Model {
         }
         for topic in TOPICS {
             for queue_id in 0..3 {
-                let empty = Vec::new();
-                let expected = self
-                    .queues
-                    .get(&(topic.to_owned(), queue_id))
-                    .unwrap_or(&empty);
-                let max = expected.len() as u64;
-                assert_eq!(
-                    state.queue_bounds(topic, queue_id),
-                    QueueBounds { min: 0, max }
-                );
-                assert_eq!(
-                    &state.units(topic, queue_id, 0, usize::MAX).unwrap(),
-                    expected
-                );
-                for from in [1, 250, max.saturating_sub(3)] {
-                    let part = expected.get(from as usize..).unwrap_or_default();
+                let queue = self.queues.get(&(topic.to_owned(), queue_id));
+                let queue = queue.cloned().unwrap_or_default();
+                let bounds = queue.bounds(self.log_start);
+                assert_eq!(state.queue_bounds(topic, queue_id), bounds);
+                let QueueBounds { min, max } = bounds;
+                let all = state.units(topic, queue_id, min, usize::MAX).unwrap();
+                assert_eq!(all, queue.from(min));
+                for from in [min + 1, min + 250, max.saturating_sub(3)] {
+                    let part = queue.from(from.max(min));
                     let part = part.get(..10).unwrap_or(part);
-                    assert_eq!(state.units(topic, queue_id, from, 10).unwrap(), part);
+                    let found = state.units(topic, queue_id, from.max(min), 10).unwrap();
+                    assert_eq!(found, part);
                 }
-                for (offset, unit) in expected.iter().enumerate().rev().step_by(50) {
+                for from in [min.wrapping_sub(1), max] {
+                    assert!(state.units(topic, queue_id, from, 10).unwrap().is_empty());
+                }
+                for (nth, unit) in all.iter().enumerate().rev().step_by(50) {
+                    let offset = min + nth as u64;
                     let bytes = state.record(unit).unwrap();
                     let record = record::RecordRef::parse(&bytes).unwrap();
                     assert_eq!((record.topic(), record.queue_id()), (topic, queue_id));
-                    assert_eq!(record.queue_offset(), offset as u64);
+                    assert_eq!(record.queue_offset(), offset);
                     assert_eq!(record.physical_offset(), unit.physical_offset);
+                    let time = record.store_timestamp();
+                    let found = state.offset_by_time(topic, queue_id, time, Boundary::Lower);
+                    let of = |offset| state.store_time_at(topic, queue_id, offset).unwrap();
+                    let found = found.unwrap();
+                    assert!((min..=offset).contains(&found) && of(found) == Some(time));
+                }
+                for unit in queue.units.iter().take((min - queue.start) as usize) {
+                    let gone = state.record(unit);
+                    assert!(matches!(gone, Err(Error::NoRecord { .. })));
                 }
             }
         }
+        assert_eq!(state.log_start(), self.log_start);
+    }
+
+    /// The database has no blocks but those of what is there.
+    fn check_blocks(&self, state: &State) {
+        while !state.sweep(usize::MAX).unwrap() {}
+        state.persist().unwrap();
+        let tables = state.tables();
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        let from_blocks = rocksdb::IteratorMode::From(b"q", rocksdb::Direction::Forward);
+        for row in state.inner.db.iterator(from_blocks) {
+            let (key, _) = row.unwrap();
+            if rows::decode(&key) != Some(rows::Key::Block) {
+                break;
+            }
+            found.push(key.into_vec());
+        }
+        for (_, queue) in tables.queues.values().flat_map(|queues| queues.iter()) {
+            let QueueBounds { min, max } = queue.bounds;
+            for block in min / 256..max.div_ceil(256) {
+                let key = rows::block(queue.id, block);
+                let nth = found.iter().position(|found| **found == key);
+                // The tail of a queue without messages may be there or not.
+                assert!(nth.is_some() || min == max, "block {block} of {min}..{max}");
+                nth.map(|nth| found.remove(nth));
+            }
+        }
+        assert!(found.is_empty(), "left over: {found:?}");
     }
 }
 
-fn op(change: Change) -> Op {
+/// `end` is the end of the log.
+fn op(change: Change, end: u64) -> Op {
     match change {
         Change::PutTopic(t, n) => Op::PutTopic(PutTopic {
             config_json: TopicConfig::new(TOPICS[t], n, 6).to_json(),
@@ -309,13 +394,25 @@ fn op(change: Change) -> Op {
             namespace: "ns".to_owned(),
             key: key.to_string(),
         }),
+        Change::Trim(percent) => Op::TrimLog(TrimLog {
+            position: if percent > 100 {
+                u64::MAX
+            } else {
+                end * percent / 100
+            },
+        }),
+        Change::Start(t, queue_id, offset) => Op::StartQueue(StartQueue {
+            topic: TOPICS[t].to_owned(),
+            queue_id,
+            offset,
+        }),
         Change::Unreadable => Op::PutTopic(PutTopic {
             config_json: b"{".to_vec(),
         }),
     }
 }
 
-fn message(
+pub(super) fn message(
     topic: &str,
     queue_id: i32,
     sys_flag: i32,
@@ -346,7 +443,12 @@ fn message(
 }
 
 /// Appends an entry and returns it as it is in the log.
-fn append(log: &CommitLog, kind: EntryKind, command: &[u8], records: &[u8]) -> StoredEntry {
+pub(super) fn append(
+    log: &CommitLog,
+    kind: EntryKind,
+    command: &[u8],
+    records: &[u8],
+) -> StoredEntry {
     let index = log.next_index();
     let mut body = BytesMut::from(command);
     body.put_slice(records);
@@ -412,6 +514,15 @@ fn run(steps: Vec<Step>) {
                 model.check(&members[member].as_ref().unwrap().state);
                 continue;
             }
+            Step::Sweep(member, queues) => {
+                members[member]
+                    .as_ref()
+                    .unwrap()
+                    .state
+                    .sweep(queues)
+                    .unwrap();
+                continue;
+            }
             Step::Membership(byte) => {
                 let entry = append(&log, EntryKind::Membership, &[], &[byte; 9]);
                 model.membership = Some((entry.id, vec![byte; 9]));
@@ -433,7 +544,10 @@ fn run(steps: Vec<Step>) {
             }
             Step::Entry(changes, sends) => (changes, sends),
         };
-        let ops: Vec<Op> = changes.into_iter().map(op).collect();
+        let ops: Vec<Op> = changes
+            .into_iter()
+            .map(|change| op(change, log.end_position()))
+            .collect();
         let time_ms = log.next_index() as i64 * 10;
         let command = Command {
             time_ms,
@@ -492,7 +606,7 @@ fn run(steps: Vec<Step>) {
                 physical_offset: unit.physical_offset + base,
                 ..unit
             });
-            model.queues.entry(key).or_default().extend(moved);
+            model.queues.entry(key).or_default().units.extend(moved);
         }
         for member in members.iter().flatten() {
             let applied = member.state.apply(std::slice::from_ref(&entry)).unwrap();
@@ -514,6 +628,7 @@ fn run(steps: Vec<Step>) {
     assert_eq!(digests[0], digests[1]);
     for member in members.into_iter().flatten() {
         member.state.close().unwrap();
+        model.check_blocks(&member.state);
         let member = member.crash(&log);
         model.check(&member.state);
         assert_eq!(member.state.digest().unwrap(), digests[0]);
@@ -569,7 +684,7 @@ fn observer_is_told_what_is_visible() {
     state.set_observer(heard.clone());
     let command = Command {
         time_ms: 5,
-        ops: vec![op(Change::PutTopic(0, 4)), op(Change::PutGroup(0, 1))],
+        ops: vec![op(Change::PutTopic(0, 4), 0), op(Change::PutGroup(0, 1), 0)],
     };
     let mut records = message("A", 0, 0, "x", 0, 1);
     records.put_slice(&message("A", 1, 0, "", 0, 1));
@@ -641,7 +756,7 @@ fn what_cannot_be_applied_changes_nothing() {
     let state = State::open(dir.path(), log.clone(), by_hand()).unwrap();
     let put = Command {
         time_ms: 1,
-        ops: vec![op(Change::PutTopic(0, 1))],
+        ops: vec![op(Change::PutTopic(0, 1), 0)],
     }
     .encode();
     let first = append(&log, EntryKind::Data, &put, &[]);
