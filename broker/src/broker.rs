@@ -203,7 +203,7 @@ impl ApplyObserver for Nobody {
     fn groups_changed(&self) {}
 }
 
-fn store_options(group: &GroupConfig, node: &NodeConfig) -> StoreOptions {
+pub(crate) fn store_options(group: &GroupConfig, node: &NodeConfig) -> StoreOptions {
     let flush = match node.store.flush {
         FlushDisk::Sync => FlushMode::Sync,
         FlushDisk::Async { interval } => FlushMode::Async { interval },
@@ -216,7 +216,7 @@ fn store_options(group: &GroupConfig, node: &NodeConfig) -> StoreOptions {
     }
 }
 
-fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOptions {
+pub(crate) fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOptions {
     let peers = group.peers.iter().map(|peer| Peer {
         id: peer.id,
         host: peer.host.clone(),

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod entry;
 pub mod error;
 pub mod identity;
+mod import;
 pub mod inspect;
 pub mod log;
 pub mod poison;
@@ -30,6 +31,7 @@ pub use committed::CommittedMark;
 pub use entry::{EntryKind, LogId, NewEntry, StoredEntry};
 pub use error::{Error, Result};
 pub use identity::Identity;
+pub use import::NewStore;
 pub use log::{
     CommitLog, FlushCallback, FlushMode, LogBase, LogOptions, LogStats, Refill, SegmentInfo,
 };

@@ -17,6 +17,7 @@ use crate::committed::CommittedMark;
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
+use crate::import::refuse_unfinished;
 use crate::log::{
     CommitLog, FlushMode, Keep, LogOptions, PREPARE_AHEAD_DEFAULT, SEGMENT_BYTES_DEFAULT,
     check_segment_bytes, has_segments,
@@ -137,6 +138,7 @@ impl Store {
             self_id: options.self_id,
             segment_bytes: options.segment_bytes,
         };
+        refuse_unfinished(root)?;
         check_foreign(&disk, root, &log_dir)?;
         for folder in [root, &log_dir] {
             check_room(&*disk, folder)?;
@@ -223,7 +225,7 @@ impl std::fmt::Debug for Store {
 }
 
 /// Creates a folder, and makes its name durable: what is flushed into it later must be found.
-fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.is_dir();
     let new: Vec<&Path> = dir.ancestors().take_while(is_new).collect();
     disk.create_dir_all(dir).map_err(Error::io("create", dir))?;
@@ -236,12 +238,12 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
 }
 
 /// Whether two paths of existing folders lie one in the other.
-fn is_below(inner: &Path, outer: &Path) -> bool {
+pub(crate) fn is_below(inner: &Path, outer: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     real(inner).starts_with(real(outer))
 }
 
-fn lock(disk: &dyn Disk, folder: &Path) -> Result<Box<dyn Send + Sync>> {
+pub(crate) fn lock(disk: &dyn Disk, folder: &Path) -> Result<Box<dyn Send + Sync>> {
     let path = folder.join("lock");
     disk.lock(&path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => Error::Locked {

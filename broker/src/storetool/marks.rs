@@ -26,10 +26,12 @@ pub(super) fn run(place: &Place, out: &mut Output) -> anyhow::Result<()> {
     let checkpoint = shown.read("checkpoint", marks.checkpoint());
     let size = place.segment_bytes(files.first()).unwrap_or(1).max(1);
     shown.put("segments".to_owned(), json!(files.len()));
-    shown.put(
-        "logStart".to_owned(),
-        json!(files.first().map(|file| file.start)),
-    );
+    let base = shown.read("base", marks.base()).map(|(base, _)| base);
+    let start = base.map(|base| base.position);
+    let start = start.or_else(|| files.first().map(|file| file.start));
+    shown.put("logStart".to_owned(), json!(start));
+    let removed = base.and_then(|base| base.prev);
+    shown.put("lastRemoved".to_owned(), id(removed));
     let from = checkpoint.and_then(|mark| mark.entry).map(|(_, at, _)| at);
     let last = last_entry(&files, size, from)?;
     shown.put(
@@ -52,6 +54,7 @@ pub(super) fn run(place: &Place, out: &mut Output) -> anyhow::Result<()> {
         // What is applied beyond it is in memory only, and applied again from the log.
         shown.put("persisted".to_owned(), id(state.applied));
         shown.put("persistedEnd".to_owned(), json!(state.applied_end));
+        shown.put("trimmedTo".to_owned(), json!(state.log_start));
         shown.put("topics".to_owned(), json!(state.topics.len()));
         shown.put("groups".to_owned(), json!(state.groups.len()));
         shown.put("queues".to_owned(), json!(state.queues.len()));

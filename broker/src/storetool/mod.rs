@@ -1,10 +1,11 @@
 //! `storetool`: work on a store whose member is stopped.
 //!
-//! `dump`, `verify` and `marks` change nothing, and go on behind damage. They live in this crate
-//! because it is the lowest one that may know both the store's and Raft's bytes and the brokers'
-//! configuration.
+//! `dump`, `verify` and `marks` change nothing, and go on behind damage; `import` makes a new
+//! store from that of a Java broker. They live in this crate because it is the lowest one that may
+//! know both the store's and Raft's bytes and the brokers' configuration.
 
 mod dump;
+mod import;
 mod marks;
 mod output;
 mod queues;
@@ -52,6 +53,17 @@ fn run(matches: &ArgMatches, out: &mut Output) -> anyhow::Result<bool> {
         }
         Some(("verify", given)) => verify::run(&Place::of(given)?, out),
         Some(("marks", given)) => marks::run(&Place::of(given)?, out).map(|()| true),
+        Some(("import", given)) => {
+            let options = import::Options {
+                from: path(given, "from"),
+                log: given.get_one::<PathBuf>("from-commitlog").cloned(),
+                conf: path(given, "conf"),
+                dry_run: given.get_flag("dry-run"),
+                committed_only: given.get_flag("committed-only"),
+                skip_damaged: given.get_flag("skip-damaged"),
+            };
+            import::run(&options, out).map(|()| true)
+        }
         _ => anyhow::bail!("no command given: see --help"),
     }
 }
@@ -143,7 +155,7 @@ fn command() -> Command {
             .value_parser(value_parser!(u64))
     };
     Command::new("storetool")
-        .about("Looks at the store of a stopped member")
+        .about("Looks at the store of a stopped member, and imports RocketMQ's")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
@@ -178,8 +190,44 @@ fn command() -> Command {
                 .about("Prints how far a store's log and state reach, and whose it is")
                 .arg(store)
                 .arg(commit_log)
-                .arg(json),
+                .arg(json.clone()),
         )
+        .subcommand(import_command(json))
+}
+
+fn import_command(json: Arg) -> Command {
+    let folder = |name: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+    };
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    Command::new("import")
+        .about("Makes a member's store from that of a RocketMQ broker, plain or DLedger")
+        .arg(
+            folder("from")
+                .required(true)
+                .help("Store folder of the stopped RocketMQ broker (storePathRootDir)"),
+        )
+        .arg(folder("from-commitlog").help(
+            "Folder of its log, when it is neither commitlog/ nor dledger-ID/data below that",
+        ))
+        .arg(
+            Arg::new("conf")
+                .short('c')
+                .long("configFile")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Configuration of the member whose store is made"),
+        )
+        .arg(flag("dry-run").help("Say what would be imported, and write nothing"))
+        .arg(flag("committed-only").help(
+            "Leave out DLedger entries beyond the committed index of its checkpoint, which may lag",
+        ))
+        .arg(flag("skip-damaged").help("Import what can be read around damaged places"))
+        .arg(json)
 }
 
 #[cfg(test)]

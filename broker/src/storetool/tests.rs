@@ -29,7 +29,7 @@ impl std::io::Write for Buffer {
 }
 
 /// Runs a command line; what it said about the store, and its output.
-fn tool(line: &str) -> (anyhow::Result<bool>, String) {
+pub(super) fn tool(line: &str) -> (anyhow::Result<bool>, String) {
     let words = std::iter::once("storetool").chain(line.split_whitespace());
     let matches = command().try_get_matches_from(words).unwrap();
     let buffer = Buffer::default();

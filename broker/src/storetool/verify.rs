@@ -8,9 +8,9 @@ mod walk;
 use std::path::{Path, PathBuf};
 
 use raftmq_raft::offline;
-use raftmq_store::LogId;
 use raftmq_store::entry::Header;
 use raftmq_store::inspect::{StateSummary, read_state, refuse_locked};
+use raftmq_store::{LogBase, LogId};
 use serde_json::{Value, json};
 
 use super::output::Output;
@@ -28,7 +28,7 @@ pub(super) fn run(place: &Place, out: &mut Output) -> anyhow::Result<bool> {
         readable: Vec::new(),
         last: None,
         unread: None,
-        first_segment: None,
+        base: LogBase::default(),
         flushed: None,
         queues: Queues::default(),
         state: None,
@@ -76,7 +76,8 @@ struct Verify<'a> {
     readable: Vec<Stretch>,
     last: Option<Header>,
     unread: Option<Unread>,
-    first_segment: Option<u64>,
+    /// Where the log begins.
+    base: LogBase,
     /// Position up to which the log was flushed.
     flushed: Option<u64>,
     queues: Queues,
@@ -121,6 +122,17 @@ impl Verify<'_> {
                 self.finding(&path, None, "file is missing")?;
             }
             Err(error) => self.error(&place.commit_log.join("checkpoint"), error)?,
+        }
+        match marks.base() {
+            Ok(None) => {}
+            Ok(Some((base, both))) => {
+                self.base = base;
+                if !both {
+                    let path = place.commit_log.join("base");
+                    self.finding(&path, None, "one of its two copies is damaged")?;
+                }
+            }
+            Err(error) => self.error(&place.commit_log.join("base"), error)?,
         }
         match marks.vote() {
             Ok(Some(bytes)) if offline::Ballot::decode(&bytes).is_none() => {

@@ -8,6 +8,8 @@ use crate::committed::CommittedMark;
 use crate::disk::{Disk, Open};
 use crate::entry::LogId;
 use crate::error::{Error, Result};
+use crate::log::LogBase;
+use crate::log::base;
 use crate::log::checkpoint::{self, Checkpoint};
 use crate::poison::Poison;
 use crate::store::{ABORT, COMMITTED, VOTE, boot_id};
@@ -64,6 +66,27 @@ impl Marks<'_> {
             segment_bytes: slot.segment_bytes,
             entry: slot.mark.map(|mark| (mark.id, mark.position, mark.end)),
         }))
+    }
+
+    /// Where the log begins, and whether both copies of that are readable.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when neither is; [`Error::Io`].
+    pub fn base(&self) -> Result<Option<(LogBase, bool)>> {
+        let path = self.commit_log.join(base::NAME);
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        let copies = base::COPIES_AT.map(|at| {
+            let at = usize::try_from(at).unwrap_or_default();
+            let copy = bytes.get(at..at + base::COPY)?;
+            base::decode(copy.try_into().ok()?)
+        });
+        let both = copies.iter().all(Option::is_some);
+        let newest = copies.into_iter().flatten().max_by_key(|copy| copy.0);
+        let newest =
+            newest.ok_or_else(|| corrupt(&path, "neither of its two copies is readable"))?;
+        Ok(Some((newest.1, both)))
     }
 
     /// The committed mark.

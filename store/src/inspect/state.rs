@@ -29,6 +29,8 @@ pub struct StateSummary {
     pub applied: Option<LogId>,
     /// Position after it.
     pub applied_end: u64,
+    /// Records below this position were given up.
+    pub log_start: u64,
     /// The last applied membership: its entry and its bytes.
     pub membership: Option<(LogId, Vec<u8>)>,
     /// Names of the topics.
@@ -78,6 +80,7 @@ impl StateSummary {
                 let meta = Meta::decode(value)?;
                 self.applied = meta.applied;
                 self.applied_end = meta.applied_end;
+                self.log_start = meta.log_start;
                 self.membership = meta.membership;
             }
             Key::Topic => {

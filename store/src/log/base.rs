@@ -27,8 +27,8 @@ use crate::error::{Error, Result};
 use super::Mark;
 
 const MAGIC: u32 = 0x524D_5142;
-const COPY: usize = 64;
-const COPIES_AT: [u64; 2] = [0, 4096];
+pub(crate) const COPY: usize = 64;
+pub(crate) const COPIES_AT: [u64; 2] = [0, 4096];
 const FILE: u64 = 8192;
 
 /// File name in the commit-log folder.
@@ -176,7 +176,7 @@ pub(super) fn encode(sequence: u64, base: &LogBase) -> [u8; COPY] {
     out.try_into().expect("the fields add up to the copy")
 }
 
-pub(super) fn decode(bytes: &[u8; COPY]) -> Option<(u64, LogBase)> {
+pub(crate) fn decode(bytes: &[u8; COPY]) -> Option<(u64, LogBase)> {
     let (content, crc) = bytes.split_at(COPY - 4);
     if u32_at(bytes, 0)? != MAGIC || crc32c::crc32c(content) != u32_at(crc, 0)? {
         return None;

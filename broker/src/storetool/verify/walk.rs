@@ -15,7 +15,14 @@ use super::{Applied, Stretch, Unread, Verify, file_and_byte};
 impl Verify<'_> {
     pub(super) fn log(&mut self) -> anyhow::Result<()> {
         let dir = self.place.commit_log.clone();
-        let files = segments(&dir)?;
+        let mut files = segments(&dir)?;
+        let base = self.base;
+        let below = files.partition_point(|file| file.start < base.position);
+        for file in files.drain(..below) {
+            let path = file.path.display();
+            self.notes
+                .push(format!("{path}: is before the log's beginning"));
+        }
         let Some(first) = files.first() else {
             if self.flushed.is_some() {
                 self.finding(&dir, None, "there is no segment file")?;
@@ -23,11 +30,19 @@ impl Verify<'_> {
             return Ok(());
         };
         let size = self.place.segment_bytes(Some(first)).unwrap_or(first.len);
-        self.first_segment = Some(first.start);
-        if first.start > 0 {
+        if let Some(prev) = base.prev {
             self.queues.skip();
+            self.last = Some(Header {
+                size: 0,
+                id: prev,
+                position: base.position,
+                kind: EntryKind::Blank,
+                prev_crc: 0,
+                crc: base.prev_crc,
+                command_len: 0,
+            });
         }
-        let mut expected = first.start;
+        let mut expected = base.position;
         for file in &files {
             if file.start != expected && file.start.is_multiple_of(size) {
                 let missing = dir.join(format!("{expected:020}"));
@@ -175,7 +190,7 @@ impl Verify<'_> {
                 "entry {} has a lower term than {} before it",
                 header.id, before.id
             )),
-            (None, None) if self.first_segment == Some(0) && header.id.index != 0 => {
+            (None, None) if header.position == 0 && header.id.index != 0 => {
                 Some(format!("log begins with entry {}", header.id))
             }
             _ => None,
