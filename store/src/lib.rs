@@ -37,8 +37,8 @@ pub use log::{
 };
 pub use poison::Poison;
 pub use state::{
-    Applied, ApplyObserver, Arrival, Boundary, QueueBounds, State, StateCheckpoint, StateDigest,
-    StateOptions, Unit,
+    Applied, ApplyObserver, Arrival, Boundary, QueryResult, QueueBounds, State, StateCheckpoint,
+    StateDigest, StateOptions, Unit,
 };
 pub use store::{LastStop, Store, StoreOptions};
 pub use vote::VoteFile;

@@ -160,7 +160,8 @@ pub(super) fn parse<'a>(
     Ok(parsed)
 }
 
-fn is_queued(flags: i32) -> bool {
+/// Whether a record with these flags gets into its queue.
+pub(super) fn is_queued(flags: i32) -> bool {
     matches!(
         sys_flag::transaction_type(flags),
         sys_flag::TRANSACTION_NOT_TYPE | sys_flag::TRANSACTION_COMMIT_TYPE

@@ -13,6 +13,7 @@ mod apply;
 mod block;
 mod checkpoint;
 mod digest;
+mod keys;
 pub(crate) mod open;
 mod persist;
 mod queue;
@@ -37,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::log::CommitLog;
 
 use apply::Call;
+use keys::KeyIndex;
 use persist::{Persisted, Persister};
 use tables::Tables;
 use trim::Sweep;
@@ -44,6 +46,7 @@ use trim::Sweep;
 pub use apply::{Applied, ApplyObserver, Arrival};
 pub use checkpoint::StateCheckpoint;
 pub use digest::StateDigest;
+pub use keys::QueryResult;
 pub use queue::{QueueBounds, Unit};
 
 /// Units that may wait to be persisted before applying waits too: seconds of full load, and some
@@ -69,6 +72,8 @@ pub struct StateOptions {
     pub persist_bytes: u64,
     /// Whether a thread does it; otherwise only [`State::persist`] and [`State::close`] do.
     pub background: bool,
+    /// Whether messages can be found by their keys (RocketMQ: `messageIndexEnable`).
+    pub key_index: bool,
 }
 
 impl Default for StateOptions {
@@ -77,6 +82,7 @@ impl Default for StateOptions {
             persist_interval: Duration::from_secs(2),
             persist_bytes: 64 * 1024 * 1024,
             background: true,
+            key_index: true,
         }
     }
 }
@@ -87,7 +93,7 @@ impl Default for StateOptions {
 /// again after the next start.
 pub struct State {
     inner: Arc<Inner>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Inner {
@@ -106,6 +112,7 @@ struct Inner {
     observer: RwLock<Option<Arc<dyn ApplyObserver>>>,
     persister: Mutex<Persister>,
     sweep: Mutex<Sweep>,
+    keys: KeyIndex,
     /// What is wrong with the database, once something is.
     damage: OnceLock<String>,
     /// The file system had too little room for the last cut.
@@ -132,7 +139,7 @@ impl State {
     /// [`Error::Database`], [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>, log: CommitLog, options: StateOptions) -> Result<State> {
         let path = dir.as_ref().to_path_buf();
-        let (db, tables) = open::open(&path, &log)?;
+        let (db, tables, keys) = open::open(&path, &log)?;
         if let Some(applied) = tables.applied {
             log.set_committed(applied.index);
         }
@@ -153,6 +160,7 @@ impl State {
             observer: RwLock::new(None),
             persister: Mutex::new(Persister::default()),
             sweep: Mutex::new(Sweep::default()),
+            keys,
             damage: OnceLock::new(),
             no_room: AtomicBool::new(false),
             unpersisted: AtomicU64::new(0),
@@ -161,19 +169,28 @@ impl State {
             room: Condvar::new(),
             room_lock: Mutex::new(()),
         });
-        let thread = if inner.options.background {
-            let work = inner.clone();
-            let thread = std::thread::Builder::new()
-                .name("persist".to_owned())
-                .spawn(move || work.persist_in_background());
-            Some(thread.map_err(Error::io("start a thread for", &path))?)
-        } else {
-            None
-        };
-        Ok(State {
+        let state = State {
             inner,
-            thread: Mutex::new(thread),
-        })
+            threads: Mutex::new(Vec::new()),
+        };
+        if state.inner.options.background {
+            state.spawn("persist", Inner::persist_in_background)?;
+            if state.inner.options.key_index {
+                state.spawn("keys", Inner::index_in_background)?;
+            }
+        }
+        Ok(state)
+    }
+
+    fn spawn(&self, name: &str, work: fn(&Inner)) -> Result<()> {
+        let inner = self.inner.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(&inner));
+        let path = &self.inner.path;
+        let thread = thread.map_err(Error::io("start a thread for", path))?;
+        self.threads.lock().push(thread);
+        Ok(())
     }
 
     fn tables(&self) -> RwLockReadGuard<'_, Tables> {
@@ -268,29 +285,30 @@ impl State {
         self.inner.damage.get().map(String::as_str)
     }
 
-    /// Ends the background thread and persists everything. The state stays readable.
+    /// Ends the background threads and persists everything. The state stays readable.
     ///
     /// # Errors
     /// As [`persist`](Self::persist).
     pub fn close(&self) -> Result<()> {
-        self.stop_thread();
+        self.stop_threads();
         self.persist()
     }
 
-    fn stop_thread(&self) {
+    fn stop_threads(&self) {
         *self.inner.closing.lock() = true;
         self.inner.wake.notify_all();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            drop(thread.join());
+        self.inner.keys.wake();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.thread().id() != std::thread::current().id() {
+                drop(thread.join());
+            }
         }
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.stop_thread();
+        self.stop_threads();
     }
 }
 

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use raftmq_proto::body;
-use rocksdb::{BlockBasedOptions, Cache, DB, ErrorKind, IteratorMode, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, ErrorKind, IteratorMode, Options,
+};
 
 use crate::error::{Error, Result};
 use crate::log::CommitLog;
 
 use super::block;
+use super::keys::{self, KeyIndex};
 use super::queue::Queue;
 use super::rows::{self, Key, Meta};
 use super::tables::{Tables, TopicQueues, entry};
@@ -18,20 +21,27 @@ use super::tables::{Tables, TopicQueues, entry};
 const DAMAGED: &str = "damaged";
 
 /// Opens the database of a log and reads what is kept in memory.
-pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables)> {
+pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables, KeyIndex)> {
     std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
     if let Ok(what) = std::fs::read_to_string(path.join(DAMAGED)) {
         return Err(damaged(path, what.trim().to_owned()));
     }
-    let db = DB::open(&options(), path).map_err(|error| failure(path, error))?;
+    let table = table_options();
+    let families = [
+        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options(&table)),
+        ColumnFamilyDescriptor::new(keys::FAMILY, keys_options(&table)),
+    ];
+    let db = DB::open_cf_descriptors(&options(&table), path, families);
+    let db = db.map_err(|error| failure(path, error))?;
     let tables = load(&db, path)?;
     check_log(&tables, log, path)?;
-    Ok((db, tables))
+    let keys = KeyIndex::open(&db, path, log)?;
+    Ok((db, tables, keys))
 }
 
 /// Opens a database to look at it.
 pub(crate) fn open_read_only(path: &Path) -> Result<DB> {
-    let db = DB::open_for_read_only(&options(), path, false);
+    let db = DB::open_for_read_only(&options(&table_options()), path, false);
     db.map_err(|error| failure(path, error))
 }
 
@@ -48,7 +58,7 @@ pub(crate) fn failure(path: &Path, source: rocksdb::Error) -> Error {
     }
 }
 
-fn damaged(path: &Path, what: String) -> Error {
+pub(super) fn damaged(path: &Path, what: String) -> Error {
     Error::StateDamaged {
         path: path.to_path_buf(),
         what,
@@ -62,17 +72,23 @@ pub(super) fn note_damage(path: &Path, what: &str) {
     }
 }
 
-/// RocksDB kept small: it holds little beside consume-queue blocks, which are written in order
-/// and read seldom.
-fn options() -> Options {
-    const MIB: usize = 1024 * 1024;
+const MIB: usize = 1024 * 1024;
+
+fn table_options() -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(16 * MIB));
     table.set_block_size(16 * 1024);
     table.set_cache_index_and_filter_blocks(true);
+    table
+}
+
+/// RocksDB kept small: it holds little beside consume-queue blocks, which are written in order
+/// and read seldom.
+fn options(table: &BlockBasedOptions) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_block_based_table_factory(&table);
+    options.create_missing_column_families(true);
+    options.set_block_based_table_factory(table);
     options.set_merge_operator_associative(block::MERGE, block::merge);
     options.set_write_buffer_size(32 * MIB);
     options.set_max_write_buffer_number(2);
@@ -84,6 +100,16 @@ fn options() -> Options {
     options.set_max_manifest_file_size(4 * MIB);
     options.set_log_level(rocksdb::LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
+    options
+}
+
+/// Blocks of keys follow each other, and hashes do not compress.
+fn keys_options(table: &BlockBasedOptions) -> Options {
+    let mut options = Options::default();
+    options.set_block_based_table_factory(table);
+    options.set_write_buffer_size(8 * MIB);
+    options.set_max_write_buffer_number(2);
+    options.set_compression_type(rocksdb::DBCompressionType::None);
     options
 }
 

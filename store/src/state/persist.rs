@@ -185,7 +185,7 @@ impl Inner {
     }
 
     /// A database that meets a full disk is a failed one, so it is not even tried.
-    fn check_room(&self) -> Result<()> {
+    pub(super) fn check_room(&self) -> Result<()> {
         let ask = Error::io("ask for the room of", &self.path);
         let is_full = RealDisk.space(&self.path).map_err(ask)?.available < ROOM_TO_PERSIST;
         self.no_room.store(is_full, Ordering::Relaxed);

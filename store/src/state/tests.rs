@@ -828,7 +828,7 @@ fn background_thread_persists() {
     let by_size = StateOptions {
         persist_interval: Duration::from_secs(1000),
         persist_bytes: 100,
-        background: true,
+        ..StateOptions::default()
     };
     let mut applied = None;
     for options in [soon, by_size] {
