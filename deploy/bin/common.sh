@@ -5,7 +5,7 @@ PROJECT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 # Outside of the clone, so that a fresh clone on the same machine need not build RocksDB again.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/raftmq/target}"
 BIN_DIR="${RAFTMQ_BIN_DIR:-$CARGO_TARGET_DIR/release}"
-BINARIES=(mqbroker mqnamesrv mqadmin quickstart)
+BINARIES=(mqbroker mqnamesrv mqadmin quickstart storetool)
 
 die() {
     echo "$(basename "$0"): $*" >&2

@@ -134,6 +134,14 @@ impl Verify<'_> {
             }
             Err(error) => self.error(&place.commit_log.join("base"), error)?,
         }
+        let refill = place.commit_log.join("refill");
+        if refill.exists() {
+            self.finding(
+                &refill,
+                None,
+                "filling this log from a peer was not finished",
+            )?;
+        }
         match marks.vote() {
             Ok(Some(bytes)) if offline::Ballot::decode(&bytes).is_none() => {
                 self.finding(&root.join("vote"), Some(8), "its content is no vote")?;

@@ -136,7 +136,7 @@ impl Import {
                         let (topic, queue_id) = (record.topic(), record.queue_id());
                         let source = &self.source;
                         let queue = self.plan.queue(topic, queue_id);
-                        queue.add(record.queue_offset(), offset, || {
+                        queue.add(record.queue_offset(), offset, bytes.len(), || {
                             source.first_of_queue(topic, queue_id)
                         });
                     } else {
@@ -198,6 +198,7 @@ impl Import {
         for (topic, queue_id, queue) in self.plan.queues() {
             report.skip("of topics that were deleted and made anew", queue.deleted);
             report.messages += queue.count();
+            report.bytes += queue.bytes;
             report.queues += 1;
             if queue.moves() {
                 report.notes.push(format!(
@@ -277,7 +278,6 @@ impl Import {
             let (topic, queue_id) = (record.topic(), record.queue_id());
             if let Some(queue_offset) = self.plan.take(topic, queue_id, offset) {
                 taken += 1;
-                self.report.bytes += bytes.len() as u64;
                 writer
                     .record(&bytes, queue_offset)
                     .with_context(|| format!("message at {offset} of {topic}/{queue_id}"))?;

@@ -33,23 +33,27 @@ pub(super) struct QueuePlan {
     from: u64,
     /// How many of those there are.
     pub(super) deleted: u64,
+    /// Bytes of the messages to take.
+    pub(super) bytes: u64,
     /// Offset of the message that is written next.
     next: u64,
 }
 
 impl QueuePlan {
-    /// Notes a message with the queue offset it has in the source. `first_in_queue` tells which
-    /// message the original's consume queue has at offset 0.
+    /// Notes a message of `size` bytes with the queue offset it has in the source. `first_in_queue`
+    /// tells which message the original's consume queue has at offset 0.
     pub(super) fn add(
         &mut self,
         offset: u64,
         at: u64,
+        size: usize,
         first_in_queue: impl FnOnce() -> Option<u64>,
     ) {
         if let Some(last) = self.runs.last_mut()
             && last.next() == offset
         {
             last.count += 1;
+            self.bytes += size as u64;
             return;
         }
         if offset == 0 && !self.runs.is_empty() {
@@ -57,10 +61,12 @@ impl QueuePlan {
             let repeated = old.is_some_and(|old| first_in_queue() == Some(old.at));
             if !repeated {
                 self.deleted += self.count();
+                self.bytes = 0;
                 self.runs.clear();
                 self.from = at;
             }
         }
+        self.bytes += size as u64;
         self.runs.push(Run {
             first: offset,
             count: 1,
@@ -164,7 +170,7 @@ mod tests {
     fn plan(offsets: &[u64], first_in_queue: Option<u64>) -> QueuePlan {
         let mut queue = QueuePlan::default();
         for (nth, offset) in offsets.iter().enumerate() {
-            queue.add(*offset, nth as u64 * 100, || first_in_queue);
+            queue.add(*offset, nth as u64 * 100, 10, || first_in_queue);
         }
         queue.rewind();
         queue
@@ -209,6 +215,7 @@ mod tests {
     fn a_topic_made_anew_drops_the_old_one() {
         let mut queue = plan(&[0, 1, 2, 0, 1], Some(300));
         assert_eq!((queue.start(), queue.end(), queue.deleted), (0, 2, 3));
+        assert_eq!(queue.bytes, 20);
         assert_eq!(taken(&mut queue, 5), [None, None, None, Some(0), Some(1)]);
         // The original itself has the first of both at offset 0: it only repeated it.
         let queue = plan(&[0, 0, 1], Some(0));

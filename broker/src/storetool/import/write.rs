@@ -60,6 +60,9 @@ impl Writer {
             command_len,
             BytesMut::from(&members[..]),
         )?;
+        // As a leader does. Members take a log of one entry for that of a group which has only
+        // just been formed.
+        writer.entry(EntryKind::Blank, 0, BytesMut::new())?;
         Ok(writer)
     }
 
