@@ -144,7 +144,7 @@ impl State {
             log.set_committed(applied.index);
         }
         let inner = Arc::new(Inner {
-            path: path,
+            path,
             db,
             log,
             options,

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rocksdb::{FlushOptions, WriteBatch, WriteOptions};
 
@@ -55,6 +55,14 @@ type Written = Vec<(Arc<str>, i32, u32, u64)>;
 
 /// Queues whose minima are looked up between two cuts in the background.
 const SWEEP_QUEUES: usize = 5000;
+
+/// Queues that are tidied up with the tables locked once.
+const FORGET_QUEUES: usize = 500;
+
+/// The thread that persists rests so many times as long as it worked, up to a limit: 100,000
+/// queues that all change take some 0.2 s.
+const IDLE_PER_WORK: u32 = 8;
+const PAUSE_MAX: Duration = Duration::from_secs(20);
 
 /// So many blocks are deleted one by one; more of them as a range, which costs readers more.
 const DELETE_SINGLY_MAX: u64 = 8;
@@ -126,19 +134,6 @@ impl Tables {
     }
 }
 
-impl Tables {
-    /// Forgets units that the database has.
-    fn forget(&mut self, written: &mut Written) {
-        for (topic, queue_id, number, max) in std::mem::take(written) {
-            if let Some(queue) = self.queue_mut(&topic, queue_id)
-                && queue.id == number
-            {
-                queue.forget(max);
-            }
-        }
-    }
-}
-
 impl State {
     /// Brings everything applied so far to the database, durably. Returns at once when nothing
     /// has changed. Also done in the background, and needed for nothing but a quick restart.
@@ -162,12 +157,14 @@ impl Inner {
         self.check_room()?;
         let cut = {
             let mut tables = self.tables.write();
-            if !tables.dirty.any {
-                tables.forget(&mut persister.written_before);
-                return Ok(());
-            }
-            self.unpersisted.store(0, Ordering::Relaxed);
-            tables.cut()
+            tables.dirty.any.then(|| {
+                self.unpersisted.store(0, Ordering::Relaxed);
+                tables.cut()
+            })
+        };
+        let Some(cut) = cut else {
+            self.forget(std::mem::take(&mut persister.written_before));
+            return Ok(());
         };
         // The state must never be ahead of what the log has after a power cut.
         let written = self.log.flush().and_then(|()| self.write(&cut));
@@ -249,12 +246,25 @@ impl Inner {
     fn settle(&self, cut: Cut, persister: &mut Persister) {
         let written = cut.queues.into_iter();
         let written = written.map(|(topic, id, cut)| (topic, id, cut.id, cut.bounds.max));
-        let mut before = std::mem::replace(&mut persister.written_before, written.collect());
-        let mut tables = self.tables.write();
-        tables.unpersisted_units -= cut.units;
-        tables.forget(&mut before);
-        drop(tables);
+        let before = std::mem::replace(&mut persister.written_before, written.collect());
+        self.tables.write().unpersisted_units -= cut.units;
         self.room.notify_all();
+        self.forget(before);
+    }
+
+    /// Forgets units that the database has.
+    fn forget(&self, written: Written) {
+        // A few at a time: applying waits meanwhile.
+        for some in written.chunks(FORGET_QUEUES) {
+            let mut tables = self.tables.write();
+            for (topic, queue_id, number, max) in some {
+                if let Some(queue) = tables.queue_mut(topic, *queue_id)
+                    && queue.id == *number
+                {
+                    queue.forget(*max);
+                }
+            }
+        }
     }
 
     /// The background thread's work, until closed.
@@ -274,10 +284,12 @@ impl Inner {
                     return;
                 }
             }
-            due = Instant::now() + self.options.persist_interval;
+            let began = Instant::now();
             let done = self
                 .persist(&mut self.persister.lock())
                 .and_then(|()| self.sweep(SWEEP_QUEUES));
+            let pause = (began.elapsed() * IDLE_PER_WORK).min(PAUSE_MAX);
+            due = Instant::now() + pause.max(self.options.persist_interval);
             match done {
                 Ok(_) => told = false,
                 // Tried again, a little later; memory stays bounded, as the log has no room either.
