@@ -36,6 +36,7 @@ impl Parts {
             tokio::spawn(Arc::clone(&self.pulls).run_timeouts()),
             tokio::spawn(Arc::clone(&self.pulls).run_leader_changes()),
             tokio::spawn(self.sweep(group)),
+            tokio::spawn(Arc::clone(&self.retention).run()),
             tokio::spawn(self.when_leading(group, node, made)),
             tokio::spawn(prefer(group.clone(), node.preferred_leaders.clone())),
         ]

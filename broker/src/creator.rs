@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raftmq_proto::body::{SubscriptionGroupConfig, TopicConfig};
 use raftmq_proto::code::response;
-use raftmq_proto::command::{Op, PutGroup, PutTopic};
+use raftmq_proto::command::{DeleteTopic, Op, PutGroup, PutTopic};
 use raftmq_raft::{Group, ProposeError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -31,6 +31,8 @@ pub(crate) enum Change {
     MissingTopic(TopicConfig),
     /// Make the group unless it exists.
     MissingGroup(SubscriptionGroupConfig),
+    /// Drop the queues of a topic that does not exist.
+    UnusedTopic(String),
     /// An operator's change, carried out as it is.
     Do(Op),
 }
@@ -111,6 +113,7 @@ fn ops_of(
 ) -> Vec<Op> {
     let mut topics = HashSet::new();
     let mut groups = HashSet::new();
+    let mut unused = Vec::new();
     let mut ops = Vec::new();
     for change in changes {
         match change {
@@ -124,10 +127,17 @@ fn ops_of(
                     ops.push(put_group(&config));
                 }
             }
+            // Comes first: the topic may be made by another change of the batch.
+            Change::UnusedTopic(topic) => {
+                if !topic_exists(&topic) {
+                    unused.push(Op::DeleteTopic(DeleteTopic { topic }));
+                }
+            }
             Change::Do(op) => ops.push(op),
         }
     }
-    ops
+    unused.append(&mut ops);
+    unused
 }
 
 /// The operation that stores a topic.
@@ -163,8 +173,6 @@ pub(crate) fn refusal_of(error: &ProposeError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use raftmq_proto::command::DeleteTopic;
-
     use super::*;
 
     fn delete(topic: &str) -> Op {
@@ -182,6 +190,8 @@ mod tests {
             Change::MissingTopic(TopicConfig::new("new", 8, 6)),
             Change::MissingGroup(SubscriptionGroupConfig::new("old")),
             Change::MissingGroup(SubscriptionGroupConfig::new("new")),
+            Change::UnusedTopic("old".to_owned()),
+            Change::UnusedTopic("new".to_owned()),
         ];
         let ops = ops_of(
             changes.into_iter(),
@@ -189,6 +199,7 @@ mod tests {
             |name| name == "old",
         );
         let wanted = [
+            delete("new"),
             put_topic(&TopicConfig::new("new", 1, 6)),
             delete("old"),
             put_group(&SubscriptionGroupConfig::new("new")),

@@ -56,7 +56,9 @@ impl Dispatch {
             | request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
             | request::DELETE_SUBSCRIPTIONGROUP
             | request::GET_TOPIC_STATS_INFO
-            | request::GET_CONSUME_STATS => self.answer_on_leader(exchange, false),
+            | request::GET_CONSUME_STATS
+            | request::CLEAN_UNUSED_TOPIC
+            | request::DELETE_EXPIRED_COMMITLOG => self.answer_on_leader(exchange, false),
             // Without a leader the clients this member knows are better than none.
             request::GET_CONSUMER_LIST_BY_GROUP => self.answer_on_leader(exchange, true),
             _ => self.answer_here(exchange),
@@ -194,6 +196,16 @@ impl Dispatch {
             request::GET_CONSUMER_RUNNING_INFO => self.later(exchange, |d, request| {
                 Box::pin(d.admin.ask_consumer(request))
             }),
+
+            request::CLEAN_EXPIRED_CONSUMEQUEUE => {
+                finish(exchange, |_| self.admin.clean_expired_queues())
+            }
+            request::CLEAN_UNUSED_TOPIC => {
+                self.later(exchange, |d, _| Box::pin(d.admin.clean_unused_topics()));
+            }
+            request::DELETE_EXPIRED_COMMITLOG => {
+                finish(exchange, |_| self.admin.delete_expired_log())
+            }
 
             request::GET_BROKER_CONFIG => finish(exchange, |_| self.admin.configuration()),
             request::GET_BROKER_RUNTIME_INFO => finish(exchange, |_| self.admin.runtime_info()),

@@ -27,6 +27,7 @@ mod offsets;
 mod parts;
 mod pull;
 mod register;
+mod retention;
 mod send;
 mod stats;
 pub mod storetool;

@@ -21,6 +21,7 @@ use crate::offsets::Offsets;
 use crate::pull::hold::HoldTable;
 use crate::pull::{self, PullProcessor};
 use crate::register::Registered;
+use crate::retention::Retention;
 use crate::send::message::Stamp;
 use crate::send::{SendProcessor, checks};
 use crate::stats::Stats;
@@ -40,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) creator: Creator,
     pub(crate) stats: Arc<Stats>,
     pub(crate) locks: Arc<Mutex<LockTable>>,
+    pub(crate) retention: Arc<Retention>,
     /// The creator's task.
     pub(crate) creating: JoinHandle<()>,
     /// What nameservers know of the topics.
@@ -89,6 +91,7 @@ impl Parts {
             recent_bytes,
             runtime: runtime.clone(),
         });
+        let retention = Arc::new(Retention::new(group.clone(), node.retention.clone()));
         let registered = Arc::new(Registered::new(node.nameservers.addresses.len()));
         let admin = Arc::new(Admin {
             group: group.clone(),
@@ -101,6 +104,7 @@ impl Parts {
             pulls: Arc::clone(&pulls),
             stats: Arc::clone(&stats),
             locks: Arc::clone(&locks),
+            retention: Arc::clone(&retention),
             settings,
             started_ms: now_ms(),
         });
@@ -159,6 +163,7 @@ impl Parts {
             creator,
             stats,
             locks,
+            retention,
             registered,
         }
     }

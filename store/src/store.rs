@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::committed::CommittedMark;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, DiskSpace, RealDisk};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::import::refuse_unfinished;
@@ -177,6 +177,16 @@ impl Store {
     /// The store folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Size and room of the file system that holds the store folder, and with it the state database.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn space(&self) -> Result<DiskSpace> {
+        self.disk
+            .space(&self.root)
+            .map_err(Error::io("ask for the room of", &self.root))
     }
 
     /// How the store was left before this start.

@@ -1,6 +1,7 @@
 //! What tools ask and change: topics, groups, connections, lag, runtime information. RocketMQ: `AdminBrokerProcessor`,
 //! one file per subject.
 
+mod cleaning;
 pub(crate) mod connections;
 pub(crate) mod groups;
 pub(crate) mod lag;
@@ -25,6 +26,7 @@ use crate::locks::LockTable;
 use crate::offsets::Offsets;
 use crate::pull::PullProcessor;
 use crate::register::Registered;
+use crate::retention::Retention;
 use crate::stats::Stats;
 
 /// Everything the tools' requests touch.
@@ -39,6 +41,7 @@ pub(crate) struct Admin {
     pub(crate) pulls: Arc<PullProcessor>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) locks: Arc<Mutex<LockTable>>,
+    pub(crate) retention: Arc<Retention>,
     /// Every configuration key with its value.
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) started_ms: i64,

@@ -136,12 +136,28 @@ impl Admin {
                 "startAcceptSendRequestTimeStamp",
                 setting("startAcceptSendRequestTimeStamp"),
             ),
+            ("retentionLastTrim", self.last_trim_text()),
             ("raftAppliedIndex", index(marks.applied)),
             ("raftCommittedIndex", index(marks.committed)),
             ("raftLastIndex", index(marks.last)),
             ("raftFlushedPosition", marks.flushed_position.to_string()),
             ("raftTerm", self.group.role().borrow().term.to_string()),
         ]);
+    }
+
+    /// What this member gave up last while it led; empty if it has not.
+    fn last_trim_text(&self) -> String {
+        let last = self.retention.last();
+        last.map_or_else(String::new, |last| {
+            format!(
+                "at {}, position {}, {} segments, {} bytes, {:?}",
+                last.at_ms,
+                last.trim.position(),
+                last.trim.ends.len(),
+                last.trim.bytes,
+                last.trim.cause
+            )
+        })
     }
 
     /// Queues in front of thread pools do not exist here; held pulls are the one thing that waits.

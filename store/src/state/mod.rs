@@ -23,6 +23,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod trim;
+mod unused;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,0 +1,181 @@
+//! Gives room back: looks at the disks and the age of the log now and then, and has the beginning
+//! of the log given up.
+//!
+//! Each member watches its own disks. Only the leader proposes, so that all members give up the
+//! same; a follower that wants room asks the leader for it. What may go is decided in
+//! [`raftmq_store::retention`]; the files go once a member has applied and persisted the decision.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use raftmq_proto::command::{Op, TrimLog};
+use raftmq_raft::Group;
+use raftmq_store::CommitLog;
+use raftmq_store::retention::{self, Disks, Round, SegmentAge, Trim};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::config::retention::RetentionConfig;
+use crate::time::{local_hour, now_ms};
+
+/// Rounds that an operator's request lasts (RocketMQ: `MAX_MANUAL_DELETE_FILE_TIMES`).
+const MANUAL_ROUNDS: u32 = 20;
+/// No hour of the day: a follower asks for room only.
+const NO_HOUR: u8 = u8::MAX;
+
+/// Watches the disks of a member, and trims the log.
+pub(crate) struct Retention {
+    group: Group,
+    config: RetentionConfig,
+    manual_rounds: AtomicU32,
+    last: Mutex<Option<LastTrim>>,
+    /// Whether there was room to be won and nothing to win it from, which is told once.
+    helpless: Mutex<bool>,
+}
+
+/// The last time this member, leading, trimmed the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastTrim {
+    pub(crate) at_ms: i64,
+    pub(crate) trim: Trim,
+}
+
+impl Retention {
+    pub(crate) fn new(group: Group, config: RetentionConfig) -> Retention {
+        Retention {
+            group,
+            config,
+            manual_rounds: AtomicU32::new(0),
+            last: Mutex::new(None),
+            helpless: Mutex::new(false),
+        }
+    }
+
+    /// An operator wants expired segments to go at once, whatever the hour.
+    pub(crate) fn start_manually(&self) {
+        self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
+    }
+
+    /// The last trim that this member made as the leader.
+    pub(crate) fn last(&self) -> Option<LastTrim> {
+        self.last.lock().clone()
+    }
+
+    /// Runs until it is dropped.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut ticks = interval(self.config.period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let looking = Arc::clone(&self);
+            // Asking the file system may take its time.
+            match tokio::task::spawn_blocking(move || looking.look()).await {
+                Ok(Ok(look)) => self.act(look).await,
+                Ok(Err(error)) => tracing::warn!(%error, "retention cannot look at the log"),
+                Err(error) => tracing::warn!(%error, "retention cannot look at the log"),
+            }
+        }
+    }
+
+    /// What this member would give up now.
+    fn look(&self) -> raftmq_store::Result<Look> {
+        let store = self.group.store();
+        let leads = self.group.role().borrow().serving;
+        let now_ms = now_ms();
+        let manual = leads && take_one(&self.manual_rounds);
+        let round = Round {
+            now_ms,
+            hour: if leads { local_hour(now_ms) } else { NO_HOUR },
+            is_manual: manual,
+            log_start: self.group.watermarks().log_start,
+            keep_from: u64::MAX,
+        };
+        let disks = Disks {
+            log: store.log.space().ok(),
+            state: store.space().ok(),
+        };
+        let segments = ages(&store.log)?;
+        Ok(Look {
+            leads,
+            trim: retention::plan(&segments, &round, &disks, &self.config.options),
+            wants_room: retention::wants_room(&disks, &self.config.options),
+        })
+    }
+
+    async fn act(&self, look: Look) {
+        self.say_if_helpless(look.wants_room && look.trim.is_none());
+        let Some(trim) = look.trim else {
+            return;
+        };
+        if !look.leads {
+            self.ask_leader(trim.position());
+            return;
+        }
+        tracing::info!(
+            cause = ?trim.cause,
+            position = trim.position(),
+            segments = trim.ends.len(),
+            bytes = trim.bytes,
+            "giving up the beginning of the log"
+        );
+        // One by one: a file system that removes many large files at once makes everybody wait.
+        for end in &trim.ends {
+            let op = Op::TrimLog(TrimLog { position: *end });
+            if let Err(error) = self.group.propose(vec![op]).await {
+                // The next round starts from what has been applied.
+                tracing::info!(%error, position = end, "log not trimmed yet");
+                return;
+            }
+            sleep(self.config.pause).await;
+        }
+        let at_ms = now_ms();
+        *self.last.lock() = Some(LastTrim { at_ms, trim });
+    }
+
+    /// A follower's disk may be smaller, or hold more, than the leader's.
+    fn ask_leader(&self, position: u64) {
+        tracing::info!(
+            position,
+            "this member's disk wants room: the leader is asked to give up the beginning of the log"
+        );
+    }
+
+    fn say_if_helpless(&self, is_helpless: bool) {
+        let before = std::mem::replace(&mut *self.helpless.lock(), is_helpless);
+        if is_helpless && !before {
+            tracing::warn!(
+                "disk space will be full soon, and no segment of the log may go \
+                 (fileReservedTime, diskMaxUsedSpaceRatio, cleanFileForciblyEnable)"
+            );
+        }
+    }
+}
+
+struct Look {
+    leads: bool,
+    trim: Option<Trim>,
+    wants_room: bool,
+}
+
+/// The segments as the decision wants them.
+fn ages(_log: &CommitLog) -> raftmq_store::Result<Vec<SegmentAge>> {
+    Ok(Vec::new())
+}
+
+/// Counts down; false once there is nothing left.
+fn take_one(left: &AtomicU32) -> bool {
+    let (order, load) = (Ordering::Relaxed, Ordering::Relaxed);
+    left.fetch_update(order, load, |left| left.checked_sub(1))
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_lasts_its_rounds() {
+        let left = AtomicU32::new(2);
+        assert_eq!([(); 3].map(|()| take_one(&left)), [true, true, false]);
+    }
+}
