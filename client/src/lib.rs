@@ -19,6 +19,7 @@ pub mod allocate;
 mod call;
 mod callbacks;
 mod error;
+mod find;
 pub mod identity;
 mod instance;
 pub mod local_time;
@@ -41,6 +42,7 @@ mod unique_key;
 
 pub use admin::Admin;
 pub use error::{Error, Result};
+pub use find::KeyQuery;
 pub use instance::{Instance, InstanceOptions};
 pub use message::{Message, MessageExt, decode_records};
 pub use nameservers::NameServers;

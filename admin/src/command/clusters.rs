@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use raftmq_client::Admin;
 use raftmq_proto::body::{BrokerData, ClusterInfo};
 
+use crate::options::Given;
+
 /// The original's words for a cluster that is not there.
 const NO_CLUSTER: &str =
     "Make sure the specified clusterName exists or the name server connected to is correct.";
@@ -44,6 +46,20 @@ pub(crate) async fn members(admin: &Admin, cluster: &str) -> anyhow::Result<BTre
         .into_iter()
         .flat_map(|group| group.broker_addrs.values().cloned())
         .collect())
+}
+
+/// The broker given by `-b`, else all members of the cluster given by `-c`, else of every cluster.
+pub(crate) async fn brokers(admin: &Admin, given: &Given) -> anyhow::Result<BTreeSet<String>> {
+    match (given.value("b"), given.value("c")) {
+        (Some(address), _) => Ok([address.to_owned()].into()),
+        (None, Some(cluster)) if !cluster.is_empty() => members(admin, cluster).await,
+        (None, _) => {
+            let groups = admin.cluster_info().await?.broker_addr_table.into_values();
+            Ok(groups
+                .flat_map(|group| group.broker_addrs.into_values())
+                .collect())
+        }
+    }
 }
 
 /// Name of the group that a broker address belongs to.

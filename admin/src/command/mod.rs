@@ -1,13 +1,22 @@
 //! The commands of `mqadmin`. Each module holds one: its options, what it asks and how it prints.
 
 mod broker_status;
+mod clean_expired_cq;
+mod clean_unused_topic;
 mod cluster_list;
 mod clusters;
 mod consumer_progress;
+mod delete_expired_commit_log;
 mod delete_topic;
+mod message_text;
+mod query_msg_by_id;
+mod query_msg_by_key;
+mod query_msg_by_offset;
+mod query_msg_by_unique_key;
 mod topic_list;
 mod topic_route;
 mod topic_status;
+mod tracks;
 mod update_topic;
 
 use std::fmt::Write as _;
@@ -67,16 +76,23 @@ pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 
 
 /// All commands, in the original's order.
 #[must_use]
-pub fn all() -> [Command; 8] {
+pub fn all() -> [Command; 15] {
     [
         update_topic::COMMAND,
         delete_topic::COMMAND,
         topic_route::COMMAND,
         topic_status::COMMAND,
         broker_status::COMMAND,
+        query_msg_by_id::COMMAND,
+        query_msg_by_key::COMMAND,
+        query_msg_by_unique_key::COMMAND,
+        query_msg_by_offset::COMMAND,
         consumer_progress::COMMAND,
         cluster_list::COMMAND,
         topic_list::COMMAND,
+        clean_expired_cq::COMMAND,
+        delete_expired_commit_log::COMMAND,
+        clean_unused_topic::COMMAND,
     ]
 }
 
@@ -195,7 +211,7 @@ mod tests {
              updateTopic                         Update or create topic.\n"
         ));
         assert!(overview.ends_with(
-            "topicList                           Fetch all topic list from name server.\n\n\
+            "cleanUnusedTopic                    Clean unused topic on broker.\n\n\
              See 'mqadmin help <command>' for more information on a specific command.\n"
         ));
     }
