@@ -198,7 +198,7 @@ impl Dispatch {
             }),
 
             request::CLEAN_EXPIRED_CONSUMEQUEUE => {
-                finish(exchange, |_| self.admin.clean_expired_queues())
+                self.later(exchange, |d, _| Box::pin(d.admin.clean_expired_queues()));
             }
             request::CLEAN_UNUSED_TOPIC => {
                 self.later(exchange, |d, _| Box::pin(d.admin.clean_unused_topics()));

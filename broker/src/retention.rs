@@ -5,14 +5,16 @@
 //! same; a follower that wants room asks the leader for it. What may go is decided in
 //! [`raftmq_store::retention`]; the files go once a member has applied and persisted the decision.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use raftmq_proto::command::{Op, TrimLog};
 use raftmq_raft::Group;
-use raftmq_store::CommitLog;
-use raftmq_store::retention::{self, Disks, Round, SegmentAge, Trim};
+use raftmq_store::disk::DiskSpace;
+use raftmq_store::retention::{self, Disks, RetentionOptions, Round, SegmentAge, Trim};
+use raftmq_store::{CommitLog, SegmentInfo, Store};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::retention::RetentionConfig;
@@ -31,6 +33,8 @@ pub(crate) struct Retention {
     last: Mutex<Option<LastTrim>>,
     /// Whether there was room to be won and nothing to win it from, which is told once.
     helpless: Mutex<bool>,
+    /// Why nothing may be sent.
+    full: Mutex<Option<Arc<str>>>,
 }
 
 /// The last time this member, leading, trimmed the log.
@@ -48,6 +52,7 @@ impl Retention {
             manual_rounds: AtomicU32::new(0),
             last: Mutex::new(None),
             helpless: Mutex::new(false),
+            full: Mutex::new(None),
         }
     }
 
@@ -87,13 +92,14 @@ impl Retention {
             now_ms,
             hour: if leads { local_hour(now_ms) } else { NO_HOUR },
             is_manual: manual,
-            log_start: self.group.watermarks().log_start,
+            log_start: store.state.log_start(),
             keep_from: u64::MAX,
         };
         let disks = Disks {
             log: store.log.space().ok(),
             state: store.space().ok(),
         };
+        self.tell_whether_full(full_text(store, &disks, &self.config.options));
         let segments = ages(&store.log)?;
         Ok(Look {
             leads,
@@ -140,6 +146,17 @@ impl Retention {
         );
     }
 
+    fn tell_whether_full(&self, why: Option<Arc<str>>) {
+        let mut known = self.full.lock();
+        match (&*known, &why) {
+            (None, Some(why)) => tracing::error!("sends are refused: {why}"),
+            (Some(_), None) => tracing::info!("the disk has room again, sends are accepted"),
+            _ => {}
+        }
+        *known = why.clone();
+        self.group.store().log.set_full(why);
+    }
+
     fn say_if_helpless(&self, is_helpless: bool) {
         let before = std::mem::replace(&mut *self.helpless.lock(), is_helpless);
         if is_helpless && !before {
@@ -158,8 +175,31 @@ struct Look {
 }
 
 /// The segments as the decision wants them.
-fn ages(_log: &CommitLog) -> raftmq_store::Result<Vec<SegmentAge>> {
-    Ok(Vec::new())
+fn ages(log: &CommitLog) -> raftmq_store::Result<Vec<SegmentAge>> {
+    let age = |segment: SegmentInfo| SegmentAge {
+        start: segment.position,
+        bytes: segment.bytes,
+        first_ms: segment.time_ms,
+    };
+    Ok(log.segments()?.into_iter().map(age).collect())
+}
+
+/// Why nothing may be sent, if a disk is fuller than `diskSpaceWarningLevelRatio`.
+fn full_text(store: &Store, disks: &Disks, options: &RetentionOptions) -> Option<Arc<str>> {
+    let log = (disks.log, "commit log", &*store.log.options().dir);
+    let state = (disks.state, "store", store.root());
+    let full = |(disk, what, folder): (Option<DiskSpace>, &str, &Path)| {
+        let used = disk?.used_ratio();
+        (used > options.warning).then(|| {
+            format!(
+                "the disk of the {what} {} is {:.1} % used, limit {:.0} % (diskSpaceWarningLevelRatio)",
+                folder.display(),
+                used * 100.0,
+                options.warning * 100.0
+            )
+        })
+    };
+    full(log).or_else(|| full(state)).map(Arc::from)
 }
 
 /// Counts down; false once there is nothing left.

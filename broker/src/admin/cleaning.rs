@@ -4,13 +4,24 @@ use raftmq_proto::frame::RemotingCommand;
 
 use super::Admin;
 use crate::creator::Change;
-use crate::exchange::Outcome;
+use crate::exchange::{Outcome, Refusal};
+
+/// Queues looked at in one go: others wait for the state meanwhile.
+const SWEEP_QUEUES: usize = 1000;
 
 impl Admin {
-    /// 306. A queue's units below the beginning of the log are not readable from the moment the log
-    /// is trimmed, and go by themselves: there is nothing to wait for.
-    pub(crate) fn clean_expired_queues(&self) -> Outcome {
-        Ok(RemotingCommand::success())
+    /// 306. What lies below the beginning of the log goes by itself, soon; here it goes now.
+    pub(crate) async fn clean_expired_queues(&self) -> Outcome {
+        let store = self.group.store().clone();
+        let cleaned = tokio::task::spawn_blocking(move || -> raftmq_store::Result<()> {
+            while !store.state.sweep(SWEEP_QUEUES)? {}
+            Ok(())
+        });
+        match cleaned.await {
+            Ok(Ok(())) => Ok(RemotingCommand::success()),
+            Ok(Err(error)) => Err(Refusal::error(error.to_string())),
+            Err(error) => Err(Refusal::error(error.to_string())),
+        }
     }
 
     /// 316. Queues of topics that do not exist.

@@ -5,5 +5,6 @@ mod calls;
 mod group;
 #[path = "../common/ports.rs"]
 mod ports;
+mod room;
 mod single_member;
 mod support;

@@ -62,6 +62,11 @@ impl Member {
         self.broker.group().role().borrow().serving
     }
 
+    /// The commit log.
+    pub(crate) fn log(&self) -> raftmq_store::CommitLog {
+        self.broker.group().store().log.clone()
+    }
+
     async fn start_in(folder: TempDir, conf: String, port: u16) -> Member {
         let text = format!("{conf}storePathRootDir={}\n", folder.path().display());
         let config = checked::read(text.as_bytes(), None, &Environment::default()).unwrap();

@@ -18,6 +18,7 @@
 
 mod admission;
 mod batch;
+mod room;
 mod submission;
 
 use std::sync::Arc;
@@ -39,8 +40,6 @@ pub use submission::{Done, MessageSubmission, PhysicalOffsets, ProposeError, Sto
 
 /// Room kept in an entry for its header and the time of a command.
 const ENTRY_SPARE: usize = 128;
-/// Room left on a full disk for what is not refused: new leaders' first entries.
-const DISK_SPARE: u64 = 1024 * 1024;
 /// Queues counted before the counters are started anew, to bound their memory.
 const QUEUES_MAX: usize = 200_000;
 /// How long submissions wait for a new leader's first entry to be applied.
@@ -280,13 +279,10 @@ impl Proposer {
             }
             time_ms = time_ms.max(now_ms());
             let renumbers = first.renumbers();
+            // An append that meets a full disk would end this member.
             let items = self.gather(first);
-            let needed = items.iter().map(Item::len).sum::<usize>() as u64 + DISK_SPARE;
-            if !self.log.has_room(needed) {
-                // An append that meets a full disk would end this member.
-                for item in items {
-                    item.refuse(ProposeError::DiskFull { needed });
-                }
+            let items = room::keep_what_fits(&self.log, items);
+            if items.is_empty() {
                 continue;
             }
             let state = &self.state;

@@ -105,11 +105,11 @@ pub enum ProposeError {
         /// The configuration key of the limit.
         key: &'static str,
     },
-    /// The disk of the commit log is full. Nothing was stored.
-    #[error("the commit log's disk has no room for {needed} bytes more (storePathCommitLog)")]
+    /// The disk is full. Nothing was stored.
+    #[error("disk full: {what}")]
     DiskFull {
-        /// Bytes that would have to fit.
-        needed: u64,
+        /// Which folder, how much is used, and the limit.
+        what: Arc<str>,
     },
     /// Longer than any entry of the log may be. Nothing was stored; retrying is pointless.
     #[error("{size} bytes do not fit into one log entry of at most {limit}")]

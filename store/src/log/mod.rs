@@ -18,6 +18,7 @@ mod append;
 pub(crate) mod base;
 pub(crate) mod checkpoint;
 mod flush;
+mod full;
 mod index;
 mod prepare;
 mod purge;
@@ -167,6 +168,8 @@ pub(crate) struct Shared {
     tick: AtomicU64,
     flusher: Flusher,
     preparer: Preparer,
+    /// Why the disk is too full for messages.
+    full: RwLock<Option<Arc<str>>>,
 }
 
 /// Handle of a commit log; clones share it. The last one to go flushes and ends the threads.
@@ -251,6 +254,7 @@ impl CommitLog {
             tick: AtomicU64::new(0),
             flusher,
             preparer,
+            full: RwLock::new(None),
         });
         let mut threads = Vec::new();
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {

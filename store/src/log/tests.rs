@@ -672,6 +672,33 @@ fn some_room_is_left_to_others() {
     wait_until(|| log.has_room(100 << 10));
 }
 
+/// Messages stop while somebody says that the disk is full, or it is; operations go on with what
+/// is prepared.
+#[test]
+fn a_full_disk_says_so_by_name() {
+    let disk = MemoryDisk::new();
+    let log = open(&disk, &options(1 << 20, 256 << 10, FlushMode::Sync)).unwrap();
+    wait_until(|| log.stats().prepared_bytes >= 256 << 10);
+    assert!(log.full().is_none() && log.takes_messages(1).is_ok());
+    log.set_full(Some("91 % used, limit 90 %".into()));
+    assert_eq!(&*log.full().unwrap(), "91 % used, limit 90 %");
+    assert_eq!(log.takes_messages(1).unwrap_err(), log.full().unwrap());
+    assert!(log.has_room(1 << 30));
+    log.set_full(None);
+    assert!(log.full().is_none() && log.takes_messages(1).is_ok());
+    disk.set_space(crate::disk::DiskSpace {
+        total: 1 << 30,
+        available: 60 << 20,
+    });
+    append(&log, 1, &[1000; 20]).unwrap();
+    wait_until(|| log.full().is_some());
+    let why = log.takes_messages(1 << 20).unwrap_err();
+    for part in [DIR, "62914560 of 1073741824 bytes"] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+    assert!(log.takes_messages(10).is_ok());
+}
+
 fn wait_until(mut what: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !what() {
