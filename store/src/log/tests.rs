@@ -690,7 +690,7 @@ fn a_full_disk_says_so_by_name() {
         total: 1 << 30,
         available: 60 << 20,
     });
-    append(&log, 1, &[1000; 20]).unwrap();
+    append(&log, 1, &[1000; 100]).unwrap();
     wait_until(|| log.full().is_some());
     let why = log.takes_messages(1 << 20).unwrap_err();
     for part in [DIR, "62914560 of 1073741824 bytes"] {
