@@ -78,6 +78,8 @@ pub trait DiskFile: Send + Sync {
     /// Returns once all bytes written before (and the size needed to read them) are durable.
     /// Never retry it after an error.
     fn sync_data(&self) -> io::Result<()>;
+    /// Lets the page cache forget a range that is flushed, so that it is next read from the device.
+    fn drop_cache(&self, _offset: u64, _size: u64) {}
     /// Size in bytes.
     fn size(&self) -> io::Result<u64>;
     /// Grows with zeros or cuts the file.

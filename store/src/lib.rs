@@ -33,7 +33,8 @@ pub use error::{Error, Result};
 pub use identity::Identity;
 pub use import::NewStore;
 pub use log::{
-    CommitLog, FlushCallback, FlushMode, LogBase, LogOptions, LogStats, Refill, SegmentInfo,
+    CommitLog, FlushCallback, FlushMode, Hole, LogBase, LogOptions, LogStats, Refill, ScrubCursor,
+    ScrubStep, SegmentInfo,
 };
 pub use poison::Poison;
 pub use state::{

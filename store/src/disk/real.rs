@@ -164,6 +164,22 @@ impl DiskFile for RealFile {
         self.file.sync_data()
     }
 
+    fn drop_cache(&self, offset: u64, size: u64) {
+        let (Ok(offset), Ok(size)) = (offset.try_into(), size.try_into()) else {
+            return;
+        };
+        // SAFETY: advice about a descriptor that `self.file` keeps open. It is advice only: whether
+        // it was taken changes nothing.
+        unsafe {
+            libc::posix_fadvise(
+                self.file.as_raw_fd(),
+                offset,
+                size,
+                libc::POSIX_FADV_DONTNEED,
+            )
+        };
+    }
+
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }

@@ -175,7 +175,7 @@ impl CommitLog {
     }
 
     /// Where an entry of `size` bytes goes when the log ends at `end`. Depends on nothing else.
-    fn place(&self, end: u64, size: u64) -> u64 {
+    pub(super) fn place(&self, end: u64, size: u64) -> u64 {
         let segment = self.shared().options.segment_bytes;
         let room = segment - end % segment;
         // A log that ends exactly at a segment's end has no room there, not a whole segment.
@@ -284,6 +284,7 @@ impl CommitLog {
         turn.lower(mark).map_err(poison)?;
         shared.index.write().truncate(mark);
         shared.end.store(cut, Ordering::Release);
+        shared.holes.cut();
         *writer = shared.index.read().tail();
         let mut next = shared.preparer.next.lock();
         // The segment of the last entry that stays, even if the cut is at its very end.
@@ -308,6 +309,7 @@ impl CommitLog {
         let offset = cut - active.start;
         active.anchors.lock().truncate(offset);
         active.set_time_ms(None);
+        active.forget_verified(offset);
         if offset == 0 {
             active.set_first_index(None);
         }
@@ -330,6 +332,7 @@ impl CommitLog {
                 .map_err(poison)?;
         }
         shared.flusher.truncated(mark);
+        shared.holes.clip(0, cut);
         drop(next);
         drop(turn);
         shared.preparer.wake();

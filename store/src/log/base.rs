@@ -83,6 +83,7 @@ pub(crate) struct BaseFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     sequence: u64,
+    was_new: bool,
 }
 
 impl BaseFile {
@@ -135,6 +136,7 @@ impl BaseFile {
             file,
             path,
             sequence,
+            was_new: newest.is_none(),
         };
         // New, interrupted while it was written, or one copy damaged: written out in full.
         if whole < COPIES_AT.len() || size < FILE {
@@ -142,6 +144,11 @@ impl BaseFile {
             disk.sync_dir(dir).map_err(Error::io("flush", dir))?;
         }
         Ok((opened, base))
+    }
+
+    /// Whether the file said nothing when it was opened.
+    pub(crate) fn was_new(&self) -> bool {
+        self.was_new
     }
 
     /// Replaces what the file says, durably: after a crash it says the old or the new.

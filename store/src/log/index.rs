@@ -120,6 +120,10 @@ impl Index {
     }
 
     pub(crate) fn push(&mut self, mark: Mark) {
+        if mark.id.index != self.next() {
+            // Those between are damaged.
+            self.ring.clear();
+        }
         if self.ring.len() == RING {
             self.ring.pop_front();
         }

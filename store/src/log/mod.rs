@@ -19,13 +19,16 @@ pub(crate) mod base;
 pub(crate) mod checkpoint;
 mod flush;
 mod full;
+mod holes;
 mod index;
 mod prepare;
 mod purge;
 mod raw;
 mod read;
+mod reader;
 mod recover;
 mod refill;
+mod scrub;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
@@ -47,11 +50,14 @@ use crate::error::{Error, Result};
 use crate::poison::Poison;
 
 pub use base::LogBase;
+pub use holes::Hole;
 pub use purge::SegmentInfo;
 pub use refill::Refill;
+pub use scrub::{ScrubCursor, ScrubStep};
 
 use base::BaseFile;
 use flush::Flusher;
+use holes::Holes;
 use index::Index;
 use prepare::Preparer;
 use segment::Segment;
@@ -64,6 +70,9 @@ pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 1 << 30;
 /// Default distance that is prepared ahead of the tail.
 pub const PREPARE_AHEAD_DEFAULT: u64 = 32 * 1024 * 1024;
+
+/// What this process appended last is hardly on the disk only yet: it is not verified when read.
+const TRUSTED_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Called once when the entries of an append are durable (at once with [`FlushMode::Async`]), or
 /// with the reason why they may not be. Runs on the flush thread or inside `append`, `flush` or
@@ -161,9 +170,9 @@ pub(crate) struct Shared {
     end: AtomicU64,
     /// Index after the last entry known to be committed: a truncation stays above.
     committed_next: AtomicU64,
-    /// Entries before this position were there when the process started: their CRC is checked
-    /// when they are read.
+    /// Entries before this position were there when the process started.
     recovered_end: u64,
+    holes: Holes,
     /// Counts uses of anchors, to tell which segment's are used least.
     tick: AtomicU64,
     flusher: Flusher,
@@ -196,10 +205,11 @@ pub(crate) type Keep = Arc<dyn std::any::Any + Send + Sync>;
 impl CommitLog {
     /// Opens a log, finding its end after any stop, or creates an empty one.
     ///
-    /// On return everything in the log is durable, and only zeros follow it.
+    /// On return everything in the log is durable, and only zeros follow it. Damage with good
+    /// entries behind it does not keep a log from being opened: see [`holes`](Self::holes).
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when bytes that were flushed are damaged or missing; [`Error::Option`]
+    /// [`Error::Corrupt`] when nothing says where the log begins or ends; [`Error::Option`]
     /// and [`Error::Identity`] for a wrong segment size; [`Error::Io`].
     pub fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<CommitLog> {
         Self::open_with(disk, options, Poison::default(), None)
@@ -251,6 +261,7 @@ impl CommitLog {
             end: AtomicU64::new(end),
             committed_next: AtomicU64::new(0),
             recovered_end: end,
+            holes: Holes::new(recovered.holes),
             tick: AtomicU64::new(0),
             flusher,
             preparer,
@@ -448,6 +459,13 @@ impl Shared {
         self.end.load(Ordering::Acquire)
     }
 
+    /// Position from which on entries are not verified when they are read: this process wrote
+    /// them, a short while ago.
+    pub(crate) fn trusted_from(&self) -> u64 {
+        self.recovered_end
+            .max(self.end().saturating_sub(TRUSTED_BYTES))
+    }
+
     /// The segment that is written.
     pub(crate) fn active(&self) -> Option<Arc<Segment>> {
         self.segments.read().back().cloned()
@@ -459,6 +477,13 @@ impl Shared {
         let first = segments.front()?.start;
         let nth = position.checked_sub(first)? / self.options.segment_bytes;
         segments.get(usize::try_from(nth).ok()?).cloned()
+    }
+
+    /// Has everything verified anew that is read from now on.
+    pub(crate) fn forget_verified(&self) {
+        for segment in self.segments.read().iter() {
+            segment.forget_verified(0);
+        }
     }
 
     /// Gives the kernel back what was read of the log, except for its last `keep` bytes.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -24,6 +24,8 @@ const WINDOW_AT_START: u64 = 8 * 1024 * 1024;
 /// Room left for the vote, the state and small files: a log without room can be told in time, a
 /// vote without room is a failure.
 const RESERVE: u64 = 64 * 1024 * 1024;
+/// How long it is remembered that old entries were verified.
+const VERIFIED_FOR: Duration = Duration::from_secs(600);
 /// How often parts of the map that were read are given back to the kernel.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
@@ -106,7 +108,12 @@ impl Preparer {
     /// The thread's work, until closed.
     pub(crate) fn serve(&self, shared: &Shared) {
         let opened_at = shared.end();
+        let mut verified_since = Instant::now();
         loop {
+            if verified_since.elapsed() >= VERIFIED_FOR {
+                shared.forget_verified();
+                verified_since = Instant::now();
+            }
             {
                 let mut state = self.state.lock();
                 if !state.wanted && !state.closing {

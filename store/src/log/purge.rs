@@ -5,17 +5,16 @@ use std::sync::Arc;
 use raftmq_proto::command::Command;
 use raftmq_proto::message::record::RecordRef;
 
-use crate::entry::{ENTRY_MAX, HEADER, Header, LogId, MAGIC, StoredEntry, verify};
+use crate::entry::{ENTRY_MAX, LogId, StoredEntry, verify};
 use crate::error::{Error, Result};
 
 use super::base::LogBase;
+use super::reader::Reader;
 use super::segment::{At, Segment};
 use super::{CommitLog, Shared};
 
 /// Entries looked at for a segment's time. The first ones of a leader are blank, hardly more.
 const TIMED_ENTRIES: usize = 1024;
-/// Bytes read at once when the last entry of a segment is looked for.
-const SCAN: u64 = 256 * 1024;
 
 /// What retention has to know about a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +68,7 @@ impl CommitLog {
                 removed.extend(segments.pop_front());
             }
         }
+        shared.holes.clip(base.position, u64::MAX);
         let mut bytes = 0;
         for segment in removed {
             segment.close_file();
@@ -205,48 +205,24 @@ fn time_of(entry: &StoredEntry) -> Option<i64> {
 
 /// The last entry of a full segment, given the one after it: its id and CRC. Searched from the
 /// end, where it is the entry that the first one of `next` continues. `None` when it is damaged.
-fn last_entry(segment: &Segment, next: &Segment) -> Result<Option<(LogId, u32)>> {
-    let At::Entry(following) = next.at(next.start) else {
+fn last_entry(segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<Option<(LogId, u32)>> {
+    let Ok(following) = Reader::new(next.clone())?.entry(next.start) else {
         return Ok(None);
     };
-    let Some(index) = following.id.index.checked_sub(1) else {
-        return Ok(None);
-    };
-    let file = segment.file()?;
-    let read = |buffer: &mut [u8], offset| {
-        file.read_at(buffer, offset)
-            .map_err(Error::io("read", &segment.path))
-    };
-    // An entry, and a blank end where another did not fit.
-    let lowest = segment.size.saturating_sub(2 * ENTRY_MAX);
-    let mut end = segment.size;
-    let mut buffer = Vec::new();
-    while end > lowest {
-        let from = end.saturating_sub(SCAN);
-        // A header may begin in this piece and end in the one read before.
-        let size = (end - from + HEADER as u64).min(segment.size - from) as usize;
-        buffer.resize(size, 0);
-        read(&mut buffer, from)?;
-        let starts = (0..(end - from) as usize).rev();
-        for at in starts.filter(|at| buffer.get(*at..at + 4) == Some(&MAGIC.to_be_bytes())) {
-            let Ok(header) = Header::decode(buffer.get(at..).unwrap_or_default()) else {
-                continue;
-            };
-            let offset = from + at as u64;
-            if header.position != segment.start + offset
-                || header.id.index != index
-                || header.crc != following.prev_crc
-                || header.end() > segment.end()
-            {
-                continue;
-            }
-            let mut raw = vec![0; header.size as usize];
-            read(&mut raw, offset)?;
-            if verify(&raw).is_ok() {
-                return Ok(Some((header.id, header.crc)));
-            }
+    let mut reader = Reader::new(segment.clone())?;
+    let mut end = segment.end();
+    // What a client put into the entry may look like one.
+    while let Some(at) = end.checked_sub(1).and_then(|end| reader.entry_before(end)) {
+        if let Ok(header) = reader.entry(at)
+            && header.id.index.checked_add(1) == Some(following.id.index)
+            && header.crc == following.prev_crc
+        {
+            return Ok(Some((header.id, header.crc)));
         }
-        end = from;
+        if at + 2 * ENTRY_MAX < segment.end() || at == segment.start {
+            break;
+        }
+        end = at;
     }
     Ok(None)
 }

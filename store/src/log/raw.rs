@@ -64,7 +64,7 @@ impl CommitLog {
             if end > from {
                 break;
             }
-            return Err(segment.corrupt(end, what));
+            return Err(shared.damaged(&segment, end, what));
         }
         segment
             .slice(from - segment.start, end - from)

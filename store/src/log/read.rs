@@ -30,7 +30,6 @@ impl CommitLog {
             return Ok(Vec::new());
         }
         self.check_range(first, end_exclusive - 1)?;
-        let shared = self.shared();
         let count = usize::try_from(end_exclusive - first).unwrap_or(usize::MAX);
         let mut entries = Vec::with_capacity(count.min(1024));
         let mut position = self.locate(first)?;
@@ -46,13 +45,7 @@ impl CommitLog {
             let raw = here
                 .slice(header.position - here.start, size)
                 .ok_or_else(|| here.corrupt(header.position, "entry is cut off".to_owned()))?;
-            if header.position < shared.recovered_end
-                && let Err(error) = verify(&raw)
-            {
-                // Unless it was truncated just now.
-                self.check_range(index, index)?;
-                return Err(here.corrupt(header.position, error.to_string()));
-            }
+            self.check_entry(&here, &header, &raw)?;
             entries.push(StoredEntry::with_header(&header, raw));
             position = header.end();
             segment = Some(here);
@@ -79,8 +72,24 @@ impl CommitLog {
     pub(super) fn mark_at(&self, index: u64) -> Result<Mark> {
         self.check_range(index, index)?;
         let position = self.locate(index)?;
-        let (_, header) = self.entry_at(position, index, None)?;
+        let (segment, header) = self.entry_at(position, index, None)?;
+        let raw = segment.slice(header.position - segment.start, header.size.into());
+        self.check_entry(&segment, &header, &raw.unwrap_or_default())?;
         Ok(Mark::of(&header))
+    }
+
+    /// Verifies an entry, unless this process wrote it a short while ago.
+    fn check_entry(&self, segment: &Arc<Segment>, header: &Header, raw: &[u8]) -> Result<()> {
+        if header.position >= self.shared().trusted_from() {
+            return Ok(());
+        }
+        let Err(error) = verify(raw) else {
+            return Ok(());
+        };
+        // Unless it was truncated or removed just now.
+        self.check_range(header.id.index, header.id.index)?;
+        let what = error.to_string();
+        Err(self.shared().damaged(segment, header.position, what))
     }
 
     fn check_range(&self, first: u64, last: u64) -> Result<()> {
@@ -131,8 +140,10 @@ impl CommitLog {
         };
         // Truncated meanwhile, or truly damaged.
         self.check_range(index, index)?;
-        let position = position.clamp(segment.start, segment.end());
-        Err(segment.corrupt(position, format!("entry {index} cannot be read: {what}")))
+        let what = format!("entry {index} cannot be read: {what}");
+        Err(self
+            .shared()
+            .damaged(&segment, position.max(segment.start), what))
     }
 
     /// A position from which the entry is found: its own, or the end of the one before.
@@ -160,12 +171,24 @@ impl CommitLog {
         };
         let first = segment.first_index().unwrap_or_default();
         let anchor = shared.anchor(&segment, index - first)?;
-        let mut position = segment.start + anchor.1;
-        for expected in first + anchor.0..index {
-            let (_, header) = self.entry_at(position, expected, Some(segment.clone()))?;
-            position = header.end();
+        let anchor = (first + anchor.0, segment.start + anchor.1);
+        // Behind damage that is known, if that is nearer; or that is met on the way.
+        let mut retry = true;
+        loop {
+            let holes = shared.holes.ending_in(anchor.1, segment.end());
+            let holes = holes.filter(|hole| hole.next_index <= index);
+            let (from, mut position) = holes.map_or(anchor, |hole| (hole.next_index, hole.end));
+            let walked = (from..index).try_for_each(|expected| {
+                let (_, header) = self.entry_at(position, expected, Some(segment.clone()))?;
+                position = header.end();
+                Ok(())
+            });
+            match walked {
+                Ok(()) => return Ok(position),
+                Err(Error::Corrupt { .. }) if retry => retry = false,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(position)
     }
 
     /// The stored record at a physical offset, as a slice of the log. `size` is the record's size
@@ -173,7 +196,8 @@ impl CommitLog {
     /// returned: pass the position after the last applied entry.
     ///
     /// # Errors
-    /// [`Error::NoRecord`] when there is no record or it is beyond the limit.
+    /// [`Error::NoRecord`] when there is no record or it is beyond the limit; [`Error::Corrupt`]
+    /// when it is damaged.
     pub fn record_at(&self, offset: u64, size: Option<u32>, limit: u64) -> Result<Bytes> {
         let none = |what| Error::NoRecord { offset, what };
         if offset >= limit {
@@ -183,6 +207,9 @@ impl CommitLog {
             .shared()
             .segment(offset)
             .ok_or_else(|| none("it is outside the log"))?;
+        if offset < self.shared().trusted_from() {
+            self.shared().check(&segment, offset)?;
+        }
         let bytes = segment.bytes_from(offset - segment.start);
         let total = u32_at(bytes, 0).unwrap_or_default();
         let magic = u32_at(bytes, 4).unwrap_or_default();
@@ -212,18 +239,29 @@ impl Shared {
             // Recovery or a clean-up left the beginning without anchors: walk it once.
             let limit = anchors.first().map_or(u64::MAX, |(_, offset)| offset);
             let end = self.end().min(segment.end());
+            let first = segment.first_index().unwrap_or_default();
+            let mut expected = first;
             let mut earlier = Anchors::default();
             let mut position = segment.start;
-            let mut number = 0;
             while position < end && position - segment.start < limit {
                 match segment.at(position) {
-                    At::Entry(header) => {
-                        earlier.push(number, position - segment.start);
+                    At::Entry(header) if header.id.index == expected => {
+                        earlier.push(expected - first, position - segment.start);
                         position = header.end();
-                        number += 1;
+                        expected += 1;
                     }
                     At::End => break,
-                    At::Bad(what) => return Err(segment.corrupt(position, what)),
+                    wrong => {
+                        let what = match wrong {
+                            At::Bad(what) => what,
+                            _ => format!("entry {expected} is expected"),
+                        };
+                        let error = self.damaged(segment, position, what);
+                        // On behind the damage, which may begin before the place it is met at.
+                        let hole = self.holes.at(position).ok_or(error)?;
+                        position = hole.end;
+                        expected = hole.next_index;
+                    }
                 }
             }
             anchors.prepend(earlier);

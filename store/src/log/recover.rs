@@ -1,7 +1,8 @@
 //! What is in the log after any stop: an entry-by-entry walk from the checkpoint.
 //!
-//! The log ends before the first bytes that do not continue it. Damage at or before the entry
-//! the checkpoint names is an error: those bytes were flushed, and members may rely on them.
+//! The log ends before the first bytes that do not continue it, unless a later entry of it stands
+//! behind them: then they are a hole. Of what lies before the checkpoint only the first header of
+//! each segment is read; damage there is met by readers and by the scrub.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,16 +13,22 @@ use crate::error::{Error, Result};
 
 use super::base::{self, BaseFile, LogBase};
 use super::checkpoint::{self, Checkpoint};
+use super::holes::{Hole, hole_of, join};
 use super::index::Index;
+use super::reader::Reader;
 use super::segment::{self, Segment, file_name};
-use super::walk::{Reader, Walk};
+use super::walk::{Gap, Step, Walk};
 use super::{LogOptions, Mark};
+
+/// Most segments that may be missing between others: more is a stray file, or no damage of ours.
+const MISSING_MAX: u64 = 1024;
 
 pub(crate) struct Recovered {
     pub(crate) segments: VecDeque<Arc<Segment>>,
     pub(crate) index: Index,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) base: BaseFile,
+    pub(crate) holes: Vec<Hole>,
 }
 
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Recovered> {
@@ -45,40 +52,38 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
     // Below the base it is the other slot of a damaged pair.
     let known = slot.and_then(|slot| slot.mark);
     let known = known.filter(|known| known.position >= base.position);
-    check_complete(&**disk, dir, &starts, size, &base, known)?;
-
-    let mut segments = VecDeque::with_capacity(starts.len().max(1));
-    for start in starts {
-        segments.push_back(Arc::new(Segment::open(disk, dir, start, size)?));
+    let flushed = known.map_or(base.position, |known| known.end);
+    if base_file.was_new() && starts.first().is_some_and(|first| *first > 0) {
+        return Err(Error::Corrupt {
+            path: dir.join(file_name(0)),
+            offset: 0,
+            what: "file is missing, and so is the file base, which would say that it was removed; to have this member filled by its peers remove the store".to_owned(),
+        });
     }
-    if segments.is_empty() {
-        let first = Segment::create(disk, dir, base.position, size)?;
-        segments.push_back(Arc::new(first));
+    let (mut segments, suspects) = open_segments(disk, options, &starts, &base, flushed)?;
+    let mut finding = Finding {
+        segments: segments.iter().cloned().collect(),
+        base,
+        index: Index::new(base),
+        holes: Vec::new(),
+    };
+    if let Some(known) = known {
+        finding.begin(known, suspects)?;
     }
-    let mut index = Index::new(base);
-    let mut walk = Walk::new(&segments, &base, known)?;
-    while let Some(mark) = walk.step()? {
-        index.push(mark);
-    }
+    let ended_by = finding.walk(known)?;
+    let Finding { index, holes, .. } = finding;
     let last = index.last;
     let end = index.end();
     // Number of the segment that holds the last entry.
     let tail = last.map_or(0, |last| (last.position - base.position) / size) as usize;
-    if slot.is_none() {
-        refuse_gap(&segments, tail, last)?;
-    }
-    let Walk {
-        first_segment,
-        ended_by,
-        ..
-    } = walk;
+    let first_walked = (known.map_or(0, |known| known.position - base.position) / size) as usize;
     if let Some(what) = ended_by {
         tracing::info!(last = ?last.map(|l| l.id), position = end, what,
             "commit log ends before bytes that do not continue it");
     }
 
     // Durable from here on is what was found, and only zeros behind it.
-    for segment in segments.iter().take(tail + 1).skip(first_segment) {
+    for segment in segments.iter().take(tail + 1).skip(first_walked) {
         segment.sync()?;
     }
     let active = segments
@@ -101,6 +106,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         index,
         checkpoint,
         base: base_file,
+        holes,
     })
 }
 
@@ -144,60 +150,224 @@ pub(crate) fn segment_starts(disk: &dyn Disk, dir: &Path, size: u64) -> Result<V
     Ok(starts)
 }
 
-/// Refuses a log with missing or short files below what is known to be flushed.
-fn check_complete(
-    disk: &dyn Disk,
-    dir: &Path,
+/// Opens the segments from the base to the last file, and creates those that are missing between.
+/// Also returns the numbers of those that lack something below `flushed`.
+fn open_segments(
+    disk: &Arc<dyn Disk>,
+    options: &LogOptions,
     starts: &[u64],
-    size: u64,
     base: &LogBase,
-    known: Option<Mark>,
-) -> Result<()> {
-    let flushed = known.map_or(base.position, |known| known.end);
-    let count = (starts.len() as u64).max((flushed - base.position).div_ceil(size));
-    for expected in (0..count).map(|nth| base.position + nth * size) {
-        let path = dir.join(file_name(expected));
-        let missing = |what: &str| Error::Corrupt {
-            path: path.clone(),
+    flushed: u64,
+) -> Result<(VecDeque<Arc<Segment>>, Vec<usize>)> {
+    let (dir, size) = (&options.dir, options.segment_bytes);
+    let last = starts.last().map_or(base.position, |last| last + size);
+    let end = last.max(flushed.next_multiple_of(size));
+    let missing = (end - base.position) / size - starts.len() as u64;
+    if missing > MISSING_MAX {
+        return Err(Error::Corrupt {
+            path: dir.clone(),
             offset: 0,
-            what: format!("{what}, but the log reaches to position {flushed} at least"),
-        };
-        if starts.binary_search(&expected).is_err() {
-            if expected < flushed || expected < starts.last().copied().unwrap_or(0) {
-                return Err(missing("file is missing"));
-            }
-            continue;
-        }
-        if expected < flushed {
-            let file = disk
-                .open(&path, crate::disk::Open::Existing)
-                .map_err(Error::io("open", &path))?;
-            let found = file.size().map_err(Error::io("read", &path))?;
-            if found < size {
-                return Err(missing(&format!("file has {found} bytes of {size}")));
-            }
-        }
+            what: format!(
+                "{missing} of the files {} to {} are missing; to have this member filled by its peers remove the store",
+                file_name(base.position),
+                file_name(end - size)
+            ),
+        });
     }
-    Ok(())
+    let mut segments = VecDeque::new();
+    let mut lacking = Vec::new();
+    for start in (base.position..end).step_by(size as usize) {
+        let path = dir.join(file_name(start));
+        let found = match starts.binary_search(&start) {
+            Ok(_) => {
+                let file = disk
+                    .open(&path, crate::disk::Open::Existing)
+                    .map_err(Error::io("open", &path))?;
+                file.size().map_err(Error::io("read", &path))?
+            }
+            Err(_) => 0,
+        };
+        let segment = Segment::open(disk, dir, start, size)?;
+        if found < size && (start < flushed || start + size < end) {
+            tracing::error!(path = %path.display(), found, size, "file of the commit log is missing or short");
+            segment.sync()?;
+            lacking.push(segments.len());
+        }
+        segments.push_back(Arc::new(segment));
+    }
+    if segments.is_empty() {
+        let first = Segment::create(disk, dir, base.position, size)?;
+        segments.push_back(Arc::new(first));
+    }
+    Ok((segments, lacking))
 }
 
-/// Without a checkpoint nothing says how far the log was flushed; but an entry in a later segment
-/// means that it went on, and a cut here would lose what others may rely on.
-fn refuse_gap(segments: &VecDeque<Arc<Segment>>, tail: usize, last: Option<Mark>) -> Result<()> {
-    let (Some(tail), Some(next)) = (segments.get(tail), segments.get(tail + 1)) else {
-        return Ok(());
-    };
-    let mut reader = Reader::new(next.clone())?;
-    if let Ok(header) = reader.entry(next.start)
-        && last.is_none_or(|last| header.id.index > last.id.index)
-    {
-        let end = last.map_or(tail.start, |last| last.end);
-        let what = format!(
-            "log breaks off here, but {} goes on with entry {} (and there is no checkpoint)",
-            next.path.display(),
-            header.id
-        );
-        return Err(tail.corrupt(end.max(tail.start), what));
+/// What the walks of a recovery find.
+struct Finding {
+    segments: Vec<Arc<Segment>>,
+    base: LogBase,
+    index: Index,
+    holes: Vec<Hole>,
+}
+
+impl Finding {
+    /// The segments before the one with the checkpointed entry are not walked, but each must at
+    /// least begin well; if not, or if it lacks something, it is walked after all.
+    fn begin(&mut self, known: Mark, mut suspects: Vec<usize>) -> Result<()> {
+        let size = self.segments.first().map_or(1, |first| first.size);
+        let active = ((known.position - self.base.position) / size) as usize;
+        let mut next = self.base.next_index;
+        suspects.retain(|nth| *nth <= active);
+        for (nth, segment) in self.segments.iter().enumerate().take(active + 1) {
+            let mut reader = Reader::new(segment.clone())?;
+            reader.narrow(0);
+            match reader.entry(segment.start) {
+                Ok(header)
+                    if header.id.index >= next
+                        && header.id.index <= known.id.index
+                        && (nth > 0 || header.id.index == next) =>
+                {
+                    next = header.id.index + 1;
+                    segment.set_first_index(Some(header.id.index));
+                }
+                _ => suspects.push(nth),
+            }
+        }
+        suspects.sort_unstable();
+        let mut walked = self.base.position;
+        for nth in suspects {
+            let Some(segment) = self.segments.get(nth).cloned() else {
+                continue;
+            };
+            let stop = segment.end().min(known.position);
+            if stop <= walked.max(segment.start) {
+                continue;
+            }
+            let segments = self.segments.clone();
+            let mut walk = Walk::at_segment(
+                segments,
+                nth.saturating_sub(1),
+                self.base.mark(),
+                known.position,
+            )?;
+            while walk.position() < stop {
+                let gap = match walk.step()? {
+                    Step::Entry(header) => {
+                        self.begins(header.position, header.id.index);
+                        continue;
+                    }
+                    Step::Gap(gap) => gap,
+                    Step::End(_) if walk.position() >= known.position => break,
+                    Step::End(at) => {
+                        let first = walk.last().map_or(0, |last| last.id.index + 1);
+                        if first == known.id.index {
+                            // The blank end before the checkpointed entry, at most.
+                            break;
+                        }
+                        at.gap(first, known.position, known.id.index)
+                    }
+                };
+                let ends = gap.end >= known.position;
+                self.gap(gap, true)?;
+                if ends {
+                    break;
+                }
+            }
+            walked = walk.position();
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Walks from the checkpointed entry, or from the base, to the end.
+    fn walk(&mut self, known: Option<Mark>) -> Result<Option<String>> {
+        let (from, before) = match known {
+            Some(known) => (known.end, Some(known)),
+            None => (self.base.position, self.base.mark()),
+        };
+        if let Some(known) = known {
+            self.known(known)?;
+        }
+        let mut walk = Walk::new(self.segments.clone(), from, before, u64::MAX)?;
+        loop {
+            match walk.step()? {
+                Step::Entry(header) => {
+                    self.begins(header.position, header.id.index);
+                    if let Some(segment) = self.segment(header.position)
+                        && let Some(first) = segment.first_index()
+                    {
+                        let offset = header.position - segment.start;
+                        segment.anchors.lock().push(header.id.index - first, offset);
+                    }
+                    self.index.push(Mark::of(&header));
+                }
+                Step::Gap(gap) => self.gap(gap, false)?,
+                Step::End(end) => return Ok(end.what),
+            }
+        }
+    }
+
+    /// The checkpointed entry, which is the last of the log even if it is damaged.
+    fn known(&mut self, known: Mark) -> Result<()> {
+        let Some(segment) = self.segment(known.position).cloned() else {
+            return Ok(());
+        };
+        let what = match Reader::new(segment.clone())?.entry(known.position) {
+            Ok(header) if header.id == known.id && header.crc == known.crc => None,
+            Ok(header) => Some(format!(
+                "entry {} is not the flushed one, {}",
+                header.id, known.id
+            )),
+            Err(what) => Some(format!("entry {} was flushed, but {what}", known.id)),
+        };
+        if let Some(what) = what {
+            let gap = Gap {
+                position: known.position,
+                end: known.end,
+                first_index: known.id.index,
+                next_index: known.id.index + 1,
+                what,
+            };
+            self.gap(gap, true)?;
+        } else if let Some(first) = segment.first_index() {
+            let offset = known.position - segment.start;
+            segment.anchors.lock().push(known.id.index - first, offset);
+        }
+        self.index.push(known);
+        Ok(())
+    }
+
+    fn segment(&self, position: u64) -> Option<&Arc<Segment>> {
+        let size = self.segments.first()?.size;
+        let nth = position.checked_sub(self.base.position)? / size;
+        self.segments.get(usize::try_from(nth).ok()?)
+    }
+
+    fn begins(&self, position: u64, index: u64) {
+        if let Some(segment) = self.segment(position)
+            && position == segment.start
+        {
+            segment.set_first_index(Some(index));
+        }
+    }
+
+    fn gap(&mut self, gap: Gap, flushed: bool) -> Result<()> {
+        let Some(segment) = self.segment(gap.position).cloned() else {
+            return Ok(());
+        };
+        for inside in &self.segments {
+            if inside.start == gap.position {
+                inside.set_first_index(Some(gap.first_index));
+            } else if (gap.position..gap.end).contains(&inside.start) {
+                inside.set_first_index(Some(gap.next_index));
+            }
+        }
+        let hole = hole_of(&segment, gap, flushed);
+        if hole.is_blank() {
+            return segment.write_blank(hole.offset);
+        }
+        tracing::error!(path = %hole.path.display(), offset = hole.offset, first = hole.first_index,
+            next = hole.next_index, what = hole.what, "commit log is damaged");
+        join(&mut self.holes, hole);
+        Ok(())
+    }
 }

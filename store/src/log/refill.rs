@@ -68,6 +68,10 @@ impl Refill {
             prepare_ahead: 0,
         };
         let log = CommitLog::open_any(disk.clone(), options, Poison::default(), None)?;
+        // What a power cut took out of the middle is filled again with all behind it.
+        if let Some(hole) = log.holes().first() {
+            log.truncate_hole(hole)?;
+        }
         Ok(Refill { log, disk, path })
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskFile, Open};
-use crate::entry::{FILL, HEADER, Header, u32_at};
+use crate::entry::{FILL, HEADER, Header, filler, u32_at};
 use crate::error::{Error, Result};
 
 use super::index::Anchors;
@@ -22,6 +22,9 @@ const NO_INDEX: u64 = u64::MAX;
 
 /// No entry's time is known.
 const NO_TIME: i64 = i64::MIN;
+
+/// Bytes of which it is remembered at once that they were verified.
+const WINDOW: u64 = 64 * 1024;
 
 /// Most zeros written by one call.
 const ZEROS: usize = 1 << 20;
@@ -44,6 +47,8 @@ pub(crate) struct Segment {
     frontier: Mutex<u64>,
     /// Copy of `frontier` to look at without waiting.
     ready: AtomicU64,
+    /// One bit for each [`WINDOW`]: all entries that lie in it were read and found right.
+    verified: Vec<AtomicU64>,
     pub(crate) anchors: Mutex<Anchors>,
     /// Tick of the last use of `anchors`.
     pub(crate) used: AtomicU64,
@@ -146,6 +151,9 @@ impl Segment {
             // Nothing to prepare in a file with unknown content; `create` and recovery say more.
             frontier: Mutex::new(size),
             ready: AtomicU64::new(size),
+            verified: (0..size.div_ceil(WINDOW * 64))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             anchors: Mutex::new(Anchors::default()),
             used: AtomicU64::new(0),
         })
@@ -278,6 +286,59 @@ impl Segment {
             self.sync()?;
         }
         Ok(dirty)
+    }
+
+    /// Writes the blank end, from an offset on, durably.
+    pub(crate) fn write_blank(&self, offset: u64) -> Result<()> {
+        let left = self.size.saturating_sub(offset);
+        self.zero(offset, self.size)?;
+        if left >= 8 {
+            let blank = filler(u32::try_from(left).unwrap_or_default());
+            self.write(&[&blank], offset)?;
+        }
+        self.sync()
+    }
+
+    /// The window around a global position, in global positions.
+    pub(crate) fn window(&self, position: u64) -> std::ops::Range<u64> {
+        let offset = position.saturating_sub(self.start) / WINDOW * WINDOW;
+        self.start + offset..self.start + (offset + WINDOW).min(self.size)
+    }
+
+    fn window_bit(&self, position: u64) -> Option<(&AtomicU64, u64)> {
+        let nth = position.checked_sub(self.start)? / WINDOW;
+        let word = self.verified.get(usize::try_from(nth / 64).ok()?)?;
+        Some((word, 1 << (nth % 64)))
+    }
+
+    /// Whether the window around a global position was verified, not long ago.
+    pub(crate) fn is_verified(&self, position: u64) -> bool {
+        self.window_bit(position)
+            .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    pub(crate) fn set_verified_window(&self, position: u64) {
+        if let Some((word, bit)) = self.window_bit(position) {
+            word.fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Notes all windows up to a global position of which the given rule says that they are right.
+    pub(crate) fn set_verified(&self, stop: u64, is_good: impl Fn(u64, u64) -> bool) {
+        for start in (self.start..stop).step_by(WINDOW as usize) {
+            if is_good(start, start + WINDOW) {
+                self.set_verified_window(start);
+            }
+        }
+    }
+
+    /// Forgets what was verified from an offset on.
+    pub(crate) fn forget_verified(&self, offset: u64) {
+        for start in (offset / WINDOW * WINDOW..self.size).step_by(WINDOW as usize) {
+            if let Some((word, bit)) = self.window_bit(self.start + start) {
+                word.fetch_and(!bit, Ordering::AcqRel);
+            }
+        }
     }
 
     /// The bytes from `offset` to the end of the segment.

@@ -1,258 +1,347 @@
-//! The walk over entries by which recovery finds the end of the log.
+//! Walking over entries by `pread`, checking everything, and going on behind damage.
+//!
+//! After bytes that do not continue the chain, the walk looks for the next entry that stands where
+//! it says it stands, is whole, and can come later in this log. What lies between is a gap. When
+//! there is none the log ends: bytes left over from a torn write, zeros, or an entry of an earlier
+//! life of the place, which is whole but does not continue the chain.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::disk::DiskFile;
-use crate::entry::{HEADER, Header};
+use crate::entry::{HEADER, Header, LogId};
 use crate::error::{Error, Result};
 
 use super::Mark;
-use super::base::LogBase;
-use super::segment::{At, Segment, at};
+use super::reader::Reader;
+use super::segment::{At, Segment};
 
-/// Bytes read at once while walking.
-const CHUNK: usize = 1 << 20;
+/// What a walk comes to.
+pub(super) enum Step {
+    /// The next entry.
+    Entry(Header),
+    /// Damage; the walk goes on behind it.
+    Gap(Gap),
+    /// The end of the log.
+    End(End),
+}
 
-/// The header at the beginning of a segment.
-pub(super) fn first_header(segment: &Segment) -> Result<Header> {
-    let mut bytes = [0; HEADER];
-    let read = segment.file()?.read_at(&mut bytes, 0);
-    read.map_err(Error::io("read", &segment.path))?;
-    match at(&bytes, segment.start, segment.size) {
-        At::Entry(header) => Ok(header),
-        At::End => Err(segment.corrupt(segment.start, "segment is blank".to_owned())),
-        At::Bad(what) => Err(segment.corrupt(segment.start, what)),
+/// Why a walk ends.
+#[derive(Debug)]
+pub(super) struct End {
+    /// What stands there if it is neither zeros nor the end of the last segment.
+    pub(super) what: Option<String>,
+    /// Where the next entry was looked for.
+    pub(super) position: u64,
+}
+
+impl End {
+    /// The end as a gap up to something that is known to follow.
+    pub(super) fn gap(self, first_index: u64, end: u64, next_index: u64) -> Gap {
+        Gap {
+            position: self.position,
+            end,
+            first_index,
+            next_index,
+            what: self.what.unwrap_or_else(only_zeros),
+        }
     }
 }
 
-/// The walk over entries.
-pub(super) struct Walk<'a> {
-    segments: &'a VecDeque<Arc<Segment>>,
-    reader: Reader,
-    /// Number of the segment the reader is in.
-    segment: usize,
-    pub(super) first_segment: usize,
-    known: Option<Mark>,
-    /// The entry before the position, in the log or removed from it.
-    last: Option<Mark>,
-    position: u64,
-    pub(super) ended_by: Option<String>,
+fn only_zeros() -> String {
+    "there are only zeros".to_owned()
 }
 
-impl<'a> Walk<'a> {
+/// Bytes that should hold entries, or the blank end of a segment, and do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Where the first missing entry was looked for.
+    pub(super) position: u64,
+    /// Position of the next good entry.
+    pub(super) end: u64,
+    /// Index of the first missing entry.
+    pub(super) first_index: u64,
+    /// Index of the next good entry; the same when only a blank end is damaged.
+    pub(super) next_index: u64,
+    pub(super) what: String,
+}
+
+pub(super) struct Walk {
+    /// Without gaps.
+    segments: Vec<Arc<Segment>>,
+    /// Number of the segment the reader is in.
+    nth: usize,
+    reader: Reader,
+    position: u64,
+    /// The entry before the position, in the log or removed from it.
+    last: Option<Mark>,
+    /// Nothing at or behind this position is looked at.
+    until: u64,
+    /// Read from the device, so many bytes at once.
+    cold: Option<usize>,
+}
+
+impl Walk {
+    /// Begins at `position`, behind the entry `last`.
     pub(super) fn new(
-        segments: &'a VecDeque<Arc<Segment>>,
-        base: &LogBase,
-        known: Option<Mark>,
-    ) -> Result<Self> {
-        let size = segments.front().map_or(1, |first| first.size);
-        let position = known.map_or(base.position, |known| known.position);
-        let nth = (position - base.position) / size;
-        let segment = usize::try_from(nth).unwrap_or(usize::MAX);
-        let start = segments.get(segment).expect("checked to be there").clone();
-        // The segments before are not walked, but each must at least begin well.
-        let mut next_index = base.next_index;
-        for earlier in segments.iter().take(segment + 1) {
-            if known.is_none() {
-                break;
-            }
-            let header = first_header(earlier)?;
-            if header.id.index < next_index {
-                let what = format!(
-                    "begins with entry {}, expected {next_index} or later",
-                    header.id
-                );
-                return Err(earlier.corrupt(earlier.start, what));
-            }
-            next_index = header.id.index + 1;
-            earlier.set_first_index(Some(header.id.index));
-        }
-        let reader = Reader::new(start)?;
+        segments: Vec<Arc<Segment>>,
+        position: u64,
+        last: Option<Mark>,
+        until: u64,
+    ) -> Result<Walk> {
+        let first = segments.first().map_or(0, |first| first.start);
+        let size = segments.first().map_or(1, |first| first.size);
+        let nth = usize::try_from(position.saturating_sub(first) / size).unwrap_or(usize::MAX);
+        let nth = nth.min(segments.len().saturating_sub(1));
+        let segment = segments.get(nth).cloned();
+        let reader = Reader::new(segment.expect("a log has at least one segment"))?;
         Ok(Walk {
             segments,
+            nth,
             reader,
-            segment,
-            first_segment: segment,
-            known,
-            last: base.mark(),
             position,
-            ended_by: None,
+            last,
+            until,
+            cold: None,
         })
     }
 
-    /// The next valid entry, or `None` where the log ends.
-    pub(super) fn step(&mut self) -> Result<Option<Mark>> {
-        if let Some(known) = self.known.take() {
-            let segment = self.reader.segment.clone();
-            let corrupt = |what| Err(segment.corrupt(known.position, what));
-            let header = match self.reader.entry(known.position) {
-                Ok(header) => header,
-                Err(what) => return corrupt(format!("entry {} was flushed, but {what}", known.id)),
+    /// Begins at the start of the nth segment, or of the nearest one before it whose first entry
+    /// is whole; at the base, behind `base`, if there is none.
+    pub(super) fn at_segment(
+        segments: Vec<Arc<Segment>>,
+        nth: usize,
+        base: Option<Mark>,
+        until: u64,
+    ) -> Result<Walk> {
+        for nth in (1..=nth).rev() {
+            let Some(segment) = segments.get(nth) else {
+                continue;
             };
-            if header.id != known.id || header.crc != known.crc {
-                return corrupt(format!(
-                    "entry {} is not the flushed one, {}",
-                    header.id, known.id
-                ));
-            }
-            return Ok(Some(self.take(&header)));
-        }
-        match self.try_step() {
-            Ok(header) => Ok(Some(self.take(&header))),
-            Err(Stop::Io(error)) => Err(error),
-            Err(Stop::End(what)) => {
-                self.ended_by = what;
-                Ok(None)
+            let start = segment.start;
+            if let Ok(header) = Reader::new(segment.clone())?.entry(start) {
+                return Self::new(segments, start, before(&header), until);
             }
         }
+        let start = segments.first().map_or(0, |first| first.start);
+        Self::new(segments, start, base, until)
     }
 
-    fn take(&mut self, header: &Header) -> Mark {
-        let segment = &self.reader.segment;
-        let offset = header.position - segment.start;
-        if offset == 0 {
-            segment.set_first_index(Some(header.id.index));
-        }
-        if let Some(first) = segment.first_index() {
-            segment.anchors.lock().push(header.id.index - first, offset);
-        }
-        let mark = Mark::of(header);
-        self.last = Some(mark);
-        self.position = mark.end;
-        mark
+    /// Reads from the device, so many bytes at once, and not what the page cache still holds.
+    pub(super) fn cold(&mut self, chunk: usize) {
+        self.cold = Some(chunk);
+        self.reader.cold(chunk);
     }
 
-    fn try_step(&mut self) -> std::result::Result<Header, Stop> {
-        let here = self.reader.segment.clone();
-        let room = here.end().saturating_sub(self.position);
-        let ended = room < 8 || matches!(self.reader.at(self.position).map_err(Stop::Io)?, At::End);
-        if ended {
-            let Some(next) = self.segments.get(self.segment + 1) else {
-                return Err(Stop::End(None));
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn last(&self) -> Option<Mark> {
+        self.last
+    }
+
+    /// The next entry, gap, or the end.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Bytes the device cannot read are damage when the log goes on behind them,
+    /// and an error where it would end there.
+    pub(super) fn step(&mut self) -> Result<Step> {
+        if self.position >= self.until {
+            let position = self.position;
+            return Ok(Step::End(End {
+                what: None,
+                position,
+            }));
+        }
+        let start = self.position;
+        let home = self.nth;
+        match self.next_entry()? {
+            Ok(header) => {
+                self.reader.unreadable = None;
+                let mark = Mark::of(&header);
+                self.last = Some(mark);
+                self.position = mark.end;
+                Ok(Step::Entry(header))
+            }
+            Err(what) => {
+                let unreadable = self.reader.unreadable.take();
+                let (found, failed) = self.resync()?;
+                let Some(found) = found else {
+                    if let Some(error) = unreadable.or(failed) {
+                        return Err(error);
+                    }
+                    let position = self.position;
+                    self.enter(home)?;
+                    self.position = start;
+                    return Ok(Step::End(End { what, position }));
+                };
+                let gap = Gap {
+                    position: self.position,
+                    end: found.position,
+                    first_index: self.next_index(),
+                    next_index: found.id.index,
+                    what: what.unwrap_or_else(only_zeros),
+                };
+                let size = self.reader.segment.size;
+                let first = self.segments.first().map_or(0, |first| first.start);
+                self.enter(((found.position - first) / size) as usize)?;
+                self.position = found.position;
+                self.last = before(&found);
+                Ok(Step::Gap(gap))
+            }
+        }
+    }
+
+    fn next_index(&self) -> u64 {
+        self.last.map_or(0, |last| last.id.index + 1)
+    }
+
+    fn enter(&mut self, nth: usize) -> Result<()> {
+        if nth != self.nth
+            && let Some(segment) = self.segments.get(nth)
+        {
+            self.reader = self.reader_of(segment)?;
+            self.nth = nth;
+        }
+        Ok(())
+    }
+
+    fn reader_of(&self, segment: &Arc<Segment>) -> Result<Reader> {
+        let mut reader = Reader::new(segment.clone())?;
+        if let Some(chunk) = self.cold {
+            reader.cold(chunk);
+        }
+        Ok(reader)
+    }
+
+    /// The entry that continues the chain, at the position or at the start of the next segment,
+    /// to which the walk moves then. `Err` says what is wrong; nothing when there are zeros.
+    fn next_entry(&mut self) -> Result<std::result::Result<Header, Option<String>>> {
+        let room = self.reader.segment.end().saturating_sub(self.position);
+        if room < 8 || matches!(self.reader.at(self.position)?, At::End) {
+            let Some(next) = self.segments.get(self.nth + 1) else {
+                return Ok(Err(None));
             };
-            let before = std::mem::replace(
-                &mut self.reader,
-                Reader::new(next.clone()).map_err(Stop::Io)?,
-            );
-            let position = std::mem::replace(&mut self.position, next.start);
-            self.segment += 1;
-            return self.entry().inspect_err(|_| {
-                self.reader = before;
-                self.position = position;
-                self.segment -= 1;
-            });
+            self.position = next.start;
+            self.enter(self.nth + 1)?;
+            if self.position >= self.until {
+                return Ok(Err(None));
+            }
         }
-        self.entry()
-    }
-
-    /// The entry at the position, if it continues the log.
-    fn entry(&mut self) -> std::result::Result<Header, Stop> {
-        if self.reader.is_blank(self.position).map_err(Stop::Io)? {
-            return Err(Stop::End(None));
+        if self.reader.is_blank(self.position)? {
+            return Ok(Err(None));
         }
-        let header = self
-            .reader
-            .entry(self.position)
-            .map_err(|what| Stop::End(Some(what)))?;
-        let next = self.last.map_or(0, |last| last.id.index + 1);
-        let prev_crc = self.last.map_or(0, |last| last.crc);
-        let term = self.last.map_or(0, |last| last.id.term);
-        if header.id.index != next || header.prev_crc != prev_crc || header.id.term < term {
-            let what = format!(
+        Ok(self.reader.entry(self.position).map_err(Some).and_then(|header| {
+            let prev_crc = self.last.map_or(0, |last| last.crc);
+            let term = self.last.map_or(0, |last| last.id.term);
+            if header.id.index == self.next_index()
+                && header.prev_crc == prev_crc
+                && header.id.term >= term
+            {
+                return Ok(header);
+            }
+            Err(Some(format!(
                 "entry {} with previous CRC {:#010x} does not follow {:?} with CRC {prev_crc:#010x}",
                 header.id,
                 header.prev_crc,
                 self.last.map(|last| last.id)
-            );
-            return Err(Stop::End(Some(what)));
+            )))
+        }))
+    }
+
+    /// The next entry behind the position that can be a later one of this log, and what could not
+    /// be read.
+    ///
+    /// A client may have written something into a message that looks like an entry. So one that
+    /// is followed by its successor is preferred; it is the damaged entry's own successor if the
+    /// header of that one still says where it is.
+    fn resync(&self) -> Result<(Option<Header>, Option<Error>)> {
+        let mut lone = None;
+        let mut failed = None;
+        // CRC of a whole entry that is left over from an earlier life: what follows it is, too.
+        let mut stale = None;
+        let mut from = self.position;
+        for (nth, segment) in self.segments.iter().enumerate().skip(self.nth) {
+            if segment.start >= self.until {
+                break;
+            }
+            let mut reader = self.reader_of(segment)?;
+            if nth == self.nth
+                && let Ok(damaged) = reader.header(from)
+                && damaged.id.index == self.next_index()
+                && damaged.prev_crc == self.last.map_or(0, |last| last.crc)
+                && reader.entry(from).is_err()
+                && let Ok(next) = self.successor(&mut reader, nth, &damaged)?
+                && next.position < self.until
+            {
+                return Ok((Some(next), None));
+            }
+            from = from.max(segment.start);
+            while let Some(at) = reader.find_magic(from, segment.end().min(self.until))? {
+                from = at + 1;
+                let Ok(header) = reader.entry(at) else {
+                    continue;
+                };
+                if !self.can_follow(&header) || stale == Some(header.prev_crc) {
+                    stale = Some(header.crc);
+                    continue;
+                }
+                match self.successor(&mut reader, nth, &header)? {
+                    Ok(next) if next.prev_crc == header.crc => return Ok((Some(header), None)),
+                    _ => lone = lone.or(Some(header)),
+                }
+            }
+            failed = failed.or(reader.unreadable);
         }
-        Ok(header)
+        Ok((lone, failed))
+    }
+
+    /// The entry right behind another one, if it is whole and has the next index.
+    fn successor(
+        &self,
+        reader: &mut Reader,
+        nth: usize,
+        header: &Header,
+    ) -> Result<std::result::Result<Header, ()>> {
+        let fits =
+            |next: &Header| next.id.index == header.id.index + 1 && next.id.term >= header.id.term;
+        let end = header.end();
+        let room = reader.segment.end().saturating_sub(end);
+        if room < 8 || matches!(reader.at(end)?, At::End) {
+            let Some(segment) = self.segments.get(nth + 1) else {
+                return Ok(Err(()));
+            };
+            let next = self.reader_of(segment)?.entry(segment.start);
+            return Ok(next.ok().filter(fits).ok_or(()));
+        }
+        Ok(reader.entry(end).ok().filter(fits).ok_or(()))
+    }
+
+    /// Whether a whole entry behind the position can be a later one of this log.
+    fn can_follow(&self, header: &Header) -> bool {
+        let term = self.last.map_or(0, |last| last.id.term);
+        let Some(missing) = header.id.index.checked_sub(self.next_index()) else {
+            return false;
+        };
+        if header.id.term < term || header.position < self.position {
+            return false;
+        }
+        if missing == 0 {
+            // Only a blank end lies between, or it is left over from an earlier life.
+            let Some(last) = self.last else { return false };
+            let is_first = header.position == self.reader.segment.end();
+            return is_first && last.crc == header.prev_crc;
+        }
+        (header.position - self.position) / HEADER as u64 >= missing
     }
 }
 
-enum Stop {
-    Io(Error),
-    End(Option<String>),
-}
-
-/// Reads one segment by `pread`: an unreadable block is an error here and not a signal, and the
-/// walk leaves no pages in the map.
-pub(super) struct Reader {
-    segment: Arc<Segment>,
-    file: Arc<dyn DiskFile>,
-    chunk: Bytes,
-    /// Global position of the chunk.
-    chunk_at: u64,
-}
-
-impl Reader {
-    pub(super) fn new(segment: Arc<Segment>) -> Result<Self> {
-        let file = segment.file()?;
-        Ok(Reader {
-            segment,
-            file,
-            chunk: Bytes::new(),
-            chunk_at: 0,
-        })
-    }
-
-    /// At least `want` bytes at a position, fewer only at the segment's end.
-    fn bytes(&mut self, position: u64, want: usize) -> Result<Bytes> {
-        let left = usize::try_from(self.segment.end() - position).unwrap_or(usize::MAX);
-        let want = want.min(left);
-        let skip = position
-            .checked_sub(self.chunk_at)
-            .and_then(|skip| usize::try_from(skip).ok());
-        if let Some(skip) = skip
-            && self.chunk.len() >= skip.saturating_add(want)
-        {
-            return Ok(self.chunk.slice(skip..));
-        }
-        let mut buffer = vec![0; want.max(CHUNK).min(left)];
-        self.file
-            .read_at(&mut buffer, position - self.segment.start)
-            .map_err(Error::io("read", &self.segment.path))?;
-        self.chunk = Bytes::from(buffer);
-        self.chunk_at = position;
-        Ok(self.chunk.clone())
-    }
-
-    fn at(&mut self, position: u64) -> Result<At> {
-        let bytes = self.bytes(position, HEADER)?;
-        Ok(at(&bytes, position, self.segment.end() - position))
-    }
-
-    fn is_blank(&mut self, position: u64) -> Result<bool> {
-        let bytes = self.bytes(position, HEADER)?;
-        Ok(bytes.iter().take(HEADER).all(|byte| *byte == 0))
-    }
-
-    fn header(&mut self, position: u64) -> std::result::Result<Header, String> {
-        match self.at(position).map_err(|error| error.to_string())? {
-            At::Entry(header) => Ok(header),
-            At::End => Err("there is the end of the segment".to_owned()),
-            At::Bad(what) => Err(what),
-        }
-    }
-
-    /// A whole entry with a right CRC.
-    pub(super) fn entry(&mut self, position: u64) -> std::result::Result<Header, String> {
-        let header = self.header(position)?;
-        let size = header.size as usize;
-        let bytes = self
-            .bytes(position, size)
-            .map_err(|error| error.to_string())?;
-        let body = bytes.get(HEADER..size).unwrap_or_default();
-        let crc = header.compute_crc(body);
-        if crc != header.crc {
-            return Err(format!(
-                "entry {} has CRC {crc:#010x}, expected {:#010x}",
-                header.id, header.crc
-            ));
-        }
-        Ok(header)
-    }
+/// What an entry says about the one before it.
+pub(super) fn before(header: &Header) -> Option<Mark> {
+    let index = header.id.index.checked_sub(1)?;
+    Some(Mark {
+        id: LogId::new(header.id.term, index),
+        position: header.position,
+        end: header.position,
+        crc: header.prev_crc,
+    })
 }

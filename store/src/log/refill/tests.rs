@@ -43,7 +43,11 @@ fn check(disk: &MemoryDisk, source: &CommitLog) {
         let mut expected = vec![0; SEGMENT as usize];
         let file = other.open(&path, crate::disk::Open::Existing).unwrap();
         file.read_at(&mut expected, 0).unwrap();
-        assert_eq!(disk.content(&path).unwrap(), expected);
+        assert!(
+            disk.content(&path).unwrap() == expected,
+            "{}",
+            path.display()
+        );
     }
 }
 

@@ -1,0 +1,448 @@
+//! Damage in the log: finding its bounds, keeping it from readers, and writing it anew.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::entry::{Header, verify};
+use crate::error::{Error, Result};
+
+use super::reader::{Reader, SCAN_BACK};
+use super::segment::Segment;
+use super::walk::{Gap, Step, Walk, before};
+use super::{CommitLog, Mark, Shared};
+
+/// A part of the log that is damaged or missing. What stands before it and behind it is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    /// The file in which it begins.
+    pub path: PathBuf,
+    /// Where in the file.
+    pub offset: u64,
+    /// Position in the log.
+    pub position: u64,
+    /// Position of the next good entry, or the end of the log.
+    pub end: u64,
+    /// Index of the first entry in it.
+    pub first_index: u64,
+    /// Index of the first entry behind it.
+    pub next_index: u64,
+    /// Whether it is known to have been flushed. If not, a power cut may have taken it before
+    /// anybody could rely on it.
+    pub flushed: bool,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Hole {
+    /// Only the blank end of a segment is damaged, which needs nobody's help.
+    pub(super) fn is_blank(&self) -> bool {
+        self.first_index == self.next_index
+    }
+
+    fn is_at(&self, other: &Hole) -> bool {
+        (self.position, self.end) == (other.position, other.end)
+    }
+
+    /// What a reader of the entries is told.
+    pub fn error(&self) -> Error {
+        let (first, next) = (self.first_index, self.next_index);
+        Error::Corrupt {
+            path: self.path.clone(),
+            offset: self.offset,
+            what: format!("entries {first}..{next} are damaged: {}", self.what),
+        }
+    }
+}
+
+type Listener = Arc<dyn Fn(&Hole) + Send + Sync>;
+
+/// The holes of a log that are known and not repaired.
+#[derive(Default)]
+pub(super) struct Holes {
+    /// Apart from each other, ascending.
+    list: Mutex<Vec<Hole>>,
+    listeners: Mutex<Vec<Listener>>,
+    /// Counts truncations: what was looked for across one is not believed.
+    pub(super) generation: AtomicU64,
+}
+
+/// Puts a hole among others, joined with those that touch it. False when it is nothing new.
+pub(super) fn join(list: &mut Vec<Hole>, mut hole: Hole) -> bool {
+    let covers = |other: &Hole| other.position <= hole.position && hole.end <= other.end;
+    if list.iter().any(covers) {
+        return false;
+    }
+    list.retain(|other| {
+        let apart = other.end < hole.position || hole.end < other.position;
+        if !apart {
+            if other.position < hole.position {
+                hole.path.clone_from(&other.path);
+                hole.offset = other.offset;
+                hole.position = other.position;
+                hole.first_index = other.first_index;
+                hole.what.clone_from(&other.what);
+            }
+            if other.end > hole.end {
+                hole.end = other.end;
+                hole.next_index = other.next_index;
+            }
+            hole.flushed |= other.flushed;
+        }
+        apart
+    });
+    let at = list.partition_point(|other| other.position < hole.position);
+    list.insert(at, hole);
+    true
+}
+
+impl Holes {
+    pub(super) fn new(list: Vec<Hole>) -> Self {
+        Holes {
+            list: Mutex::new(list),
+            ..Holes::default()
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Hole> {
+        self.list.lock().clone()
+    }
+
+    /// The hole around a position.
+    pub(super) fn at(&self, position: u64) -> Option<Hole> {
+        let list = self.list.lock();
+        let holds = |hole: &&Hole| (hole.position..hole.end).contains(&position);
+        list.iter().find(holds).cloned()
+    }
+
+    /// The last hole that ends behind `from` and at or before `to`.
+    pub(super) fn ending_in(&self, from: u64, to: u64) -> Option<Hole> {
+        let list = self.list.lock();
+        let fits = |hole: &&Hole| hole.end > from && hole.end <= to;
+        list.iter().rev().find(fits).cloned()
+    }
+
+    /// Forgets holes outside of `from..to`.
+    pub(super) fn clip(&self, from: u64, to: u64) {
+        self.list
+            .lock()
+            .retain(|hole| hole.position >= from && hole.end <= to);
+    }
+
+    /// Called before a truncation zeros what it cuts off.
+    pub(super) fn cut(&self) {
+        let _list = self.list.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Adds holes that were found in such a generation, and tells of those that are new. Blank
+    /// ends of segments are written anew at once.
+    fn note(&self, shared: &Shared, generation: u64, found: &[Hole]) -> Result<()> {
+        let mut news = found.to_vec();
+        {
+            let mut list = self.list.lock();
+            if self.generation.load(Ordering::Acquire) != generation {
+                return Ok(());
+            }
+            for blank in found.iter().filter(|hole| hole.is_blank()) {
+                if let Some(segment) = shared.segment(blank.position) {
+                    let write = segment.write_blank(blank.offset);
+                    write.map_err(|error| shared.poison.poison(error))?;
+                }
+            }
+            news.retain(|hole| !hole.is_blank() && join(&mut list, hole.clone()));
+        }
+        let listeners = self.listeners.lock().clone();
+        for hole in &news {
+            tracing::error!(path = %hole.path.display(), offset = hole.offset, first = hole.first_index,
+                next = hole.next_index, what = hole.what, "commit log is damaged");
+            for listener in &listeners {
+                listener(hole);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CommitLog {
+    /// Damage found when the log was opened, by a reader or by [`scrub`](Self::scrub), and not
+    /// repaired yet; oldest first.
+    pub fn holes(&self) -> Vec<Hole> {
+        self.shared().holes.all()
+    }
+
+    /// Calls `listener` for each hole there is, and for each one that is found later or grows. It
+    /// runs on the thread that met the damage, must not block and must not call the log.
+    pub fn on_hole(&self, listener: impl Fn(&Hole) + Send + Sync + 'static) {
+        let holes = &self.shared().holes;
+        let mut listeners = holes.listeners.lock();
+        for hole in holes.all() {
+            listener(&hole);
+        }
+        listeners.push(Arc::new(listener));
+    }
+
+    /// Writes the entries of a hole anew: consecutive ones, beginning with its first. They have to
+    /// continue the entry before the hole, and if they are all, the one behind has to continue
+    /// them. Durable on return, and readable. Returns what is left of the hole, if they are not all.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when `hole` is not one of [`holes`](Self::holes) or the entries are not
+    /// those of it: then nothing was written. [`Error::Io`] poisons the log.
+    pub fn repair(&self, hole: &Hole, entries: &[Bytes]) -> Result<Option<Hole>> {
+        let shared = self.shared();
+        let _no_cut = self.inner.base.lock();
+        shared.poison.check()?;
+        let malformed = |what| Error::Malformed { what };
+        if !self.holes().iter().any(|other| other.is_at(hole)) {
+            return Err(malformed("there is no such hole (any more)".to_owned()));
+        }
+        let mut last = match hole.first_index {
+            first if first == self.first_index() => self.base().mark(),
+            first => Some(self.mark_at(first - 1)?),
+        };
+        let mut headers = Vec::with_capacity(entries.len());
+        for raw in entries {
+            let header = verify(raw)?;
+            let next = last.map_or(0, |last| last.id.index + 1);
+            let place = self.place(last.map_or(0, |last| last.end), header.size.into());
+            let fits = header.id.index == next
+                && header.id.index < hole.next_index
+                && header.prev_crc == last.map_or(0, |last| last.crc)
+                && header.id.term >= last.map_or(0, |last| last.id.term)
+                && header.position == place
+                && header.end() <= hole.end;
+            if !fits {
+                let what = format!("entry {} is not what is missing: {header:?}", header.id);
+                return Err(malformed(what));
+            }
+            last = Some(Mark::of(&header));
+            headers.push(header);
+        }
+        let next = last.map_or(0, |last| last.id.index + 1);
+        let is_all = next == hole.next_index;
+        let behind = self.behind(hole)?;
+        if is_all && !last.is_some_and(|last| behind.fits(&last)) {
+            let what = format!(
+                "what stands at position {} does not continue them",
+                hole.end
+            );
+            return Err(malformed(what));
+        }
+        let until = last.filter(|_| !is_all).map_or(hole.end, |last| last.end);
+        self.write_anew(hole.position, until, &headers, entries)
+            .map_err(|error| shared.poison.poison(error))?;
+        let mut list = shared.holes.list.lock();
+        list.retain(|other| !other.is_at(hole));
+        if is_all {
+            tracing::info!(path = %hole.path.display(), first = hole.first_index,
+                next = hole.next_index, "damage of the commit log is repaired");
+            return Ok(None);
+        }
+        let mut left = hole.clone();
+        left.position = until;
+        left.first_index = next;
+        if let Some(segment) = shared.segment(until) {
+            left.path.clone_from(&segment.path);
+            left.offset = until - segment.start;
+        }
+        join(&mut list, left.clone());
+        Ok(Some(left))
+    }
+
+    /// Cuts the log before a hole, if nobody has what was in it: everything behind goes with it.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when there is no such hole; as
+    /// [`truncate_after`](Self::truncate_after).
+    pub fn truncate_hole(&self, hole: &Hole) -> Result<()> {
+        if !self.holes().iter().any(|other| other.is_at(hole)) {
+            let what = "there is no such hole (any more)".to_owned();
+            return Err(Error::Malformed { what });
+        }
+        self.truncate_after(hole.first_index.checked_sub(1))
+    }
+
+    /// What the entries of a hole have to lead to.
+    fn behind(&self, hole: &Hole) -> Result<Behind> {
+        let index = self.shared().index.read();
+        if let Some(last) = index.last.filter(|last| last.end == hole.end) {
+            return Ok(Behind::Last(last));
+        }
+        drop(index);
+        let next = self.read(hole.next_index, hole.next_index + 1, None)?;
+        let header = next.first().and_then(|next| Header::decode(&next.raw).ok());
+        header.map(Behind::Next).ok_or_else(|| hole.error())
+    }
+
+    fn write_anew(&self, from: u64, until: u64, headers: &[Header], raws: &[Bytes]) -> Result<()> {
+        let shared = self.shared();
+        let size = shared.options.segment_bytes;
+        for start in (from / size * size..until).step_by(size as usize) {
+            let Some(segment) = shared.segment(start) else {
+                continue;
+            };
+            let mut at = from.max(start);
+            let end = until.min(segment.end());
+            for (header, raw) in headers.iter().zip(raws) {
+                if !(at..end).contains(&header.position) {
+                    continue;
+                }
+                segment.write(&[raw], header.position - start)?;
+                if header.position == start {
+                    segment.set_first_index(Some(header.id.index));
+                }
+                at = header.end();
+            }
+            if at < end {
+                segment.write_blank(at - start)?;
+            }
+            segment.sync()?;
+            // They count from the first index.
+            segment.anchors.lock().clear();
+            segment.set_time_ms(None);
+            if segment.end() <= shared.flusher.flushed() {
+                segment.close_file();
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Behind {
+    Next(Header),
+    /// Nothing, but the last entry was known.
+    Last(Mark),
+}
+
+impl Behind {
+    fn fits(&self, last: &Mark) -> bool {
+        match self {
+            Behind::Next(next) => before(next)
+                .is_some_and(|before| before.crc == last.crc && before.id.index == last.id.index),
+            Behind::Last(known) => known == last,
+        }
+    }
+}
+
+impl Shared {
+    /// Looks for all damage of a segment, after a reader met something wrong there: a walk from its
+    /// first entry, as far as that is good. Returns all that it has.
+    pub(super) fn examine(&self, segment: &Arc<Segment>) -> Result<Vec<Hole>> {
+        let generation = self.holes.generation.load(Ordering::Acquire);
+        let (base, end, next) = {
+            let index = self.index.read();
+            (index.base, index.end(), index.next())
+        };
+        let segments: Vec<_> = self.segments.read().iter().cloned().collect();
+        let Some(nth) = segments.iter().position(|s| s.start == segment.start) else {
+            return Ok(Vec::new());
+        };
+        let mut walk = Walk::at_segment(segments, nth, base.mark(), end)?;
+        let mut found: Vec<Hole> = Vec::new();
+        let stop = segment.end().min(end);
+        while walk.position() < stop {
+            let gap = match walk.step()? {
+                Step::Entry(_) => continue,
+                Step::Gap(gap) => gap,
+                Step::End(_) if walk.position() >= end => break,
+                Step::End(at) => {
+                    let first = walk.last().map_or(0, |last| last.id.index + 1);
+                    at.gap(first, end, next)
+                }
+            };
+            let ends = gap.end >= end;
+            found.extend(self.hole(gap));
+            if ends {
+                break;
+            }
+        }
+        segment.set_verified(stop, |from, to| {
+            found
+                .iter()
+                .all(|hole| hole.end <= from || hole.position >= to)
+        });
+        self.holes.note(self, generation, &found)?;
+        Ok(found)
+    }
+
+    fn hole(&self, gap: Gap) -> Option<Hole> {
+        let segment = self.segment(gap.position)?;
+        let flushed = gap.end <= self.flusher.flushed();
+        Some(hole_of(&segment, gap, flushed))
+    }
+
+    /// The error for an entry that cannot be read: with all damage of its segment noted.
+    pub(super) fn damaged(&self, segment: &Arc<Segment>, position: u64, what: String) -> Error {
+        if self.holes.at(position).is_none()
+            && let Err(error) = self.examine(segment)
+        {
+            return error;
+        }
+        match self.holes.at(position) {
+            Some(hole) => hole.error(),
+            None => segment.corrupt(position.clamp(segment.start, segment.end()), what),
+        }
+    }
+
+    /// Fails unless all of the entry around a position, and of those near it, is as it was
+    /// written. Cheap after the first time.
+    pub(super) fn check(&self, segment: &Arc<Segment>, position: u64) -> Result<()> {
+        if segment.is_verified(position) {
+            return Ok(());
+        }
+        if let Some(hole) = self.holes.at(position) {
+            return Err(hole.error());
+        }
+        let window = segment.window(position);
+        let end = self.end().min(segment.end()).min(window.end);
+        let mut reader = Reader::new(segment.clone())?;
+        reader.narrow(2 * SCAN_BACK as usize);
+        // From the end of a hole in the window, or from what looks like an entry before it; if a
+        // client made it look so, nothing fits behind it.
+        let hole = self.holes.ending_in(window.start, position);
+        let from = match &hole {
+            Some(hole) => Some(hole.end),
+            None => reader.entry_before(window.start),
+        };
+        let at = match from {
+            Some(from) => reader.good_until(from, end),
+            None => segment.start,
+        };
+        if at >= end {
+            if hole.is_none() {
+                segment.set_verified_window(position);
+            }
+            return Ok(());
+        }
+        // Good as far as it is asked for, up to a hole that is known.
+        if at > position && self.holes.at(at).is_some() {
+            return Ok(());
+        }
+        let holds = |hole: &Hole| (hole.position..hole.end).contains(&position);
+        match self.examine(segment)?.into_iter().find(holds) {
+            Some(hole) => Err(hole.error()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A gap with the place of its file.
+pub(super) fn hole_of(segment: &Segment, gap: Gap, flushed: bool) -> Hole {
+    Hole {
+        path: segment.path.clone(),
+        offset: gap.position - segment.start,
+        position: gap.position,
+        end: gap.end,
+        first_index: gap.first_index,
+        next_index: gap.next_index,
+        flushed,
+        what: gap.what,
+    }
+}
+
+#[cfg(test)]
+mod tests;
