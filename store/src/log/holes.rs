@@ -125,6 +125,28 @@ impl Holes {
         list.iter().rev().find(fits).cloned()
     }
 
+    /// The last hole that begins at or before `to` and ends behind `from`.
+    pub(super) fn begun(&self, from: u64, to: u64) -> Option<Hole> {
+        let list = self.list.lock();
+        let fits = |hole: &&Hole| hole.position <= to && hole.end > from;
+        list.iter().rev().find(fits).cloned()
+    }
+
+    /// Whether an entry lies in a hole.
+    pub(super) fn has(&self, index: u64) -> bool {
+        let holds = |hole: &Hole| (hole.first_index..hole.next_index).contains(&index);
+        self.list.lock().iter().any(holds)
+    }
+
+    /// The last hole that ends in a range and before or at an entry.
+    pub(super) fn last_of(&self, range: std::ops::Range<u64>, index: u64) -> Option<Hole> {
+        let list = self.list.lock();
+        let fits = |hole: &&Hole| {
+            range.start < hole.end && hole.end < range.end && hole.next_index <= index
+        };
+        list.iter().rev().find(fits).cloned()
+    }
+
     /// Forgets holes outside of `from..to`.
     pub(super) fn clip(&self, from: u64, to: u64) {
         self.list

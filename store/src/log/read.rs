@@ -32,11 +32,13 @@ impl CommitLog {
         self.check_range(first, end_exclusive - 1)?;
         let count = usize::try_from(end_exclusive - first).unwrap_or(usize::MAX);
         let mut entries = Vec::with_capacity(count.min(1024));
-        let mut position = self.locate(first)?;
-        let mut segment: Option<Arc<Segment>> = None;
+        let mut next: Option<(Arc<Segment>, u64)> = None;
         let mut left = max_bytes.unwrap_or(u64::MAX);
         for index in first..end_exclusive {
-            let (here, header) = self.entry_at(position, index, segment.take())?;
+            let (here, header) = match next.take() {
+                None => self.find(index)?,
+                Some((segment, position)) => self.entry_at(position, index, Some(segment))?,
+            };
             let size = u64::from(header.size);
             if size > left && !entries.is_empty() {
                 break;
@@ -47,8 +49,7 @@ impl CommitLog {
                 .ok_or_else(|| here.corrupt(header.position, "entry is cut off".to_owned()))?;
             self.check_entry(&here, &header, &raw)?;
             entries.push(StoredEntry::with_header(&header, raw));
-            position = header.end();
-            segment = Some(here);
+            next = Some((here, header.end()));
         }
         Ok(entries)
     }
@@ -71,8 +72,7 @@ impl CommitLog {
 
     pub(super) fn mark_at(&self, index: u64) -> Result<Mark> {
         self.check_range(index, index)?;
-        let position = self.locate(index)?;
-        let (segment, header) = self.entry_at(position, index, None)?;
+        let (segment, header) = self.find(index)?;
         let raw = segment.slice(header.position - segment.start, header.size.into());
         self.check_entry(&segment, &header, &raw.unwrap_or_default())?;
         Ok(Mark::of(&header))
@@ -172,22 +172,26 @@ impl CommitLog {
         let first = segment.first_index().unwrap_or_default();
         let anchor = shared.anchor(&segment, index - first)?;
         let anchor = (first + anchor.0, segment.start + anchor.1);
-        // Behind damage that is known, if that is nearer; or that is met on the way.
-        let mut retry = true;
-        loop {
-            let holes = shared.holes.ending_in(anchor.1, segment.end());
-            let holes = holes.filter(|hole| hole.next_index <= index);
-            let (from, mut position) = holes.map_or(anchor, |hole| (hole.next_index, hole.end));
-            let walked = (from..index).try_for_each(|expected| {
-                let (_, header) = self.entry_at(position, expected, Some(segment.clone()))?;
-                position = header.end();
-                Ok(())
-            });
-            match walked {
-                Ok(()) => return Ok(position),
-                Err(Error::Corrupt { .. }) if retry => retry = false,
-                Err(error) => return Err(error),
-            }
+        // Or behind damage that is known, if that is nearer.
+        let hole = shared.holes.last_of(anchor.1..segment.end(), index);
+        let (from, mut position) = hole.map_or(anchor, |hole| (hole.next_index, hole.end));
+        for expected in from..index {
+            let (_, header) = self.entry_at(position, expected, Some(segment.clone()))?;
+            position = header.end();
+        }
+        Ok(position)
+    }
+
+    /// The header of an entry. Damage that is met for the first time on the way there costs another
+    /// attempt, which goes around it.
+    fn find(&self, index: u64) -> Result<(Arc<Segment>, Header)> {
+        let find = || {
+            let position = self.locate(index)?;
+            self.entry_at(position, index, None)
+        };
+        match find() {
+            Err(Error::Corrupt { .. }) if !self.shared().holes.has(index) => find(),
+            found => found,
         }
     }
 
@@ -241,6 +245,7 @@ impl Shared {
             let end = self.end().min(segment.end());
             let first = segment.first_index().unwrap_or_default();
             let mut expected = first;
+            let mut resumed = segment.start;
             let mut earlier = Anchors::default();
             let mut position = segment.start;
             while position < end && position - segment.start < limit {
@@ -258,8 +263,10 @@ impl Shared {
                         };
                         let error = self.damaged(segment, position, what);
                         // On behind the damage, which may begin before the place it is met at.
-                        let hole = self.holes.at(position).ok_or(error)?;
+                        let hole = self.holes.begun(resumed, position).ok_or(error)?;
+                        earlier.truncate(hole.position.saturating_sub(segment.start));
                         position = hole.end;
+                        resumed = hole.end;
                         expected = hole.next_index;
                     }
                 }

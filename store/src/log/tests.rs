@@ -899,3 +899,27 @@ fn readers_see_whole_entries() {
     let log = CommitLog::open(Arc::new(RealDisk), options).unwrap();
     assert_eq!(raws(&log), model);
 }
+
+/// An entry whose damaged size leads nowhere does not keep the one behind it from being read.
+#[test]
+fn a_damaged_size_is_gone_around() {
+    let disk = MemoryDisk::new();
+    let log = open(&disk, &by_hand(4096)).unwrap();
+    append(&log, 1, &[500, 0, 400, 300]).unwrap();
+    let model = raws(&log);
+    let position = verify(&model[1]).unwrap().position;
+    drop(log);
+    let log = open(&disk, &by_hand(4096)).unwrap();
+    disk.damage(
+        &Path::new(DIR).join(segment::file_name(0)),
+        position + 6,
+        &[1],
+    );
+    for index in [2, 3, 0, 2] {
+        assert_eq!(
+            log.read(index, index + 1, None).unwrap()[0].raw,
+            model[index as usize]
+        );
+    }
+    assert!(matches!(log.read(0, 3, None), Err(Error::Corrupt { .. })));
+}
