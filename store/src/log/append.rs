@@ -319,10 +319,7 @@ impl CommitLog {
         active.sync().map_err(poison)?;
         let dir = &shared.options.dir;
         for segment in &dropped {
-            let remove = shared.disk.remove(&segment.path);
-            remove
-                .map_err(Error::io("remove", &segment.path))
-                .map_err(poison)?;
+            segment.remove().map_err(poison)?;
         }
         if !dropped.is_empty() {
             shared

@@ -71,12 +71,7 @@ impl CommitLog {
         shared.holes.clip(base.position, u64::MAX);
         let mut bytes = 0;
         for segment in removed {
-            segment.close_file();
-            shared
-                .disk
-                .remove(&segment.path)
-                .map_err(Error::io("remove", &segment.path))
-                .map_err(poison)?;
+            segment.remove().map_err(poison)?;
             bytes += segment.size;
         }
         let dir = &shared.options.dir;

@@ -212,7 +212,11 @@ impl CommitLog {
             .segment(offset)
             .ok_or_else(|| none("it is outside the log"))?;
         if offset < self.shared().trusted_from() {
-            self.shared().check(&segment, offset)?;
+            let checked = self.shared().check(&segment, offset);
+            checked.map_err(|error| match error {
+                Error::Io { .. } if offset < self.min_position() => none("it was removed"),
+                error => error,
+            })?;
         }
         let bytes = segment.bytes_from(offset - segment.start);
         let total = u32_at(bytes, 0).unwrap_or_default();

@@ -38,7 +38,7 @@ pub(crate) struct Segment {
     map: Bytes,
     disk: Arc<dyn Disk>,
     /// Open while the segment may be written; reading needs only the map.
-    file: Mutex<Option<Arc<dyn DiskFile>>>,
+    file: Mutex<File>,
     first_index: AtomicU64,
     /// See [`time_ms`](Self::time_ms).
     time_ms: AtomicI64,
@@ -52,6 +52,13 @@ pub(crate) struct Segment {
     pub(crate) anchors: Mutex<Anchors>,
     /// Tick of the last use of `anchors`.
     pub(crate) used: AtomicU64,
+}
+
+enum File {
+    Open(Arc<dyn DiskFile>),
+    Closed,
+    /// Another one may have the name by now.
+    Removed,
 }
 
 /// File name of the segment starting at a position: 20 decimal digits.
@@ -145,7 +152,7 @@ impl Segment {
             path,
             map,
             disk: disk.clone(),
-            file: Mutex::new(Some(file)),
+            file: Mutex::new(File::Open(file)),
             first_index: AtomicU64::new(NO_INDEX),
             time_ms: AtomicI64::new(NO_TIME),
             // Nothing to prepare in a file with unknown content; `create` and recovery say more.
@@ -189,20 +196,37 @@ impl Segment {
 
     pub(crate) fn file(&self) -> Result<Arc<dyn DiskFile>> {
         let mut file = self.file.lock();
-        if let Some(file) = file.as_ref() {
-            return Ok(file.clone());
+        match &*file {
+            File::Open(file) => return Ok(file.clone()),
+            File::Closed => {}
+            File::Removed => {
+                let error = std::io::ErrorKind::NotFound.into();
+                return Err(Error::io("open", &self.path)(error));
+            }
         }
         let opened = self
             .disk
             .open(&self.path, Open::Existing)
             .map_err(Error::io("open", &self.path))?;
-        *file = Some(opened.clone());
+        *file = File::Open(opened.clone());
         Ok(opened)
     }
 
     /// Closes the descriptor of a segment that is full and flushed.
     pub(crate) fn close_file(&self) {
-        *self.file.lock() = None;
+        let mut file = self.file.lock();
+        if let File::Open(_) = &*file {
+            *file = File::Closed;
+        }
+    }
+
+    /// Removes the file. Whoever still holds the segment can read it, but not open the file, nor
+    /// one that gets its name.
+    pub(crate) fn remove(&self) -> Result<()> {
+        *self.file.lock() = File::Removed;
+        self.disk
+            .remove(&self.path)
+            .map_err(Error::io("remove", &self.path))
     }
 
     /// The only way log bytes reach the file. Waits for zeros being written at the same place.
