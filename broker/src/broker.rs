@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raftmq_raft::{Group, GroupOptions, Peer};
 use raftmq_remoting::{Client, ClientOptions, Server, ServerOptions};
-use raftmq_store::{ApplyObserver, Arrival, FlushMode, Store, StoreOptions};
+use raftmq_store::{ApplyObserver, Arrival, FlushMode, StateOptions, Store, StoreOptions};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -212,6 +212,10 @@ pub(crate) fn store_options(group: &GroupConfig, node: &NodeConfig) -> StoreOpti
         commit_log_dir: Some(node.store.commit_log.clone()),
         segment_bytes: group.segment_bytes,
         flush,
+        state: StateOptions {
+            key_index: node.store.key_index,
+            ..StateOptions::default()
+        },
         ..StoreOptions::new(&node.store.root, &group.name, node.self_id)
     }
 }

@@ -59,6 +59,11 @@ impl Dispatch {
             | request::GET_CONSUME_STATS
             | request::CLEAN_UNUSED_TOPIC
             | request::DELETE_EXPIRED_COMMITLOG => self.answer_on_leader(exchange, false),
+            request::QUERY_MESSAGE => self.answer_on_leader(exchange, true),
+            // Not yet applied here, or nowhere: the leader knows.
+            request::VIEW_MESSAGE_BY_ID if !self.admin.has_message(&exchange) => {
+                self.answer_on_leader(exchange, true);
+            }
             // Without a leader the clients this member knows are better than none.
             request::GET_CONSUMER_LIST_BY_GROUP => self.answer_on_leader(exchange, true),
             _ => self.answer_here(exchange),
@@ -129,6 +134,9 @@ impl Dispatch {
             request::VIEW_MESSAGE_BY_ID => {
                 finish(exchange, |exchange| self.admin.view_message(exchange))
             }
+            request::QUERY_MESSAGE => self.later(exchange, |d, request| {
+                Box::pin(d.admin.query_messages(request))
+            }),
 
             request::LOCK_BATCH_MQ => {
                 self.confirmed(exchange, |d, exchange| d.admin.lock(exchange))

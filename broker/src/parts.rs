@@ -98,6 +98,7 @@ impl Parts {
             registered: Arc::clone(&registered),
             names: names.clone(),
             topics: node.topics.clone(),
+            query: node.query.clone(),
             creator: creator.clone(),
             clients: Arc::clone(&clients),
             offsets: Arc::clone(&offsets),

@@ -5,6 +5,7 @@ mod cleaning;
 pub(crate) mod connections;
 pub(crate) mod groups;
 pub(crate) mod lag;
+mod messages;
 pub(crate) mod queues;
 pub(crate) mod runtime;
 mod size;
@@ -19,7 +20,7 @@ use raftmq_proto::frame::RemotingCommand;
 use raftmq_raft::Group;
 
 use crate::clients::Clients;
-use crate::config::TopicConfigs;
+use crate::config::{QueryConfig, TopicConfigs};
 use crate::creator::Creator;
 use crate::exchange::{Exchange, Outcome, Refusal};
 use crate::locks::LockTable;
@@ -34,6 +35,7 @@ pub(crate) struct Admin {
     pub(crate) group: Group,
     pub(crate) names: Names,
     pub(crate) topics: TopicConfigs,
+    pub(crate) query: QueryConfig,
     pub(crate) creator: Creator,
     pub(crate) registered: Arc<Registered>,
     pub(crate) clients: Arc<Clients>,

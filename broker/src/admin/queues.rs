@@ -1,13 +1,11 @@
-//! Bounds of queues (29, 30, 31, 32) and single messages (33).
+//! Bounds of queues (29, 30, 31, 32).
 
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::{
     GetEarliestMsgStoretimeRequestHeader, GetEarliestMsgStoretimeResponseHeader,
     GetMaxOffsetRequestHeader, GetMaxOffsetResponseHeader, GetMinOffsetRequestHeader,
     GetMinOffsetResponseHeader, SearchOffsetRequestHeader, SearchOffsetResponseHeader,
-    ViewMessageRequestHeader,
 };
-use raftmq_proto::message::record::RecordRef;
 use raftmq_store::state::Boundary;
 
 use super::{Admin, wire};
@@ -74,19 +72,5 @@ impl Admin {
             .unwrap_or(-1);
         Ok(RemotingCommand::success()
             .with_header(&GetEarliestMsgStoretimeResponseHeader { timestamp }))
-    }
-
-    /// 33.
-    pub(crate) fn view_message(&self, exchange: &Exchange) -> Outcome {
-        let header: ViewMessageRequestHeader = exchange.header()?;
-        let offset = u64::try_from(header.offset).ok();
-        let record = offset.and_then(|offset| self.group.store().state.record_at(offset).ok());
-        match record.filter(|record| RecordRef::parse(record).is_ok()) {
-            Some(record) => Ok(RemotingCommand::success().with_body(record)),
-            None => Err(Refusal::error(format!(
-                "can not find message by the offset, {}",
-                header.offset
-            ))),
-        }
     }
 }

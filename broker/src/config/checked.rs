@@ -11,7 +11,8 @@ use super::retention::retention;
 use super::values::Values;
 use super::{
     ClientConfig, Config, ConfigError, FlushDisk, GroupConfig, ListenConfig, LogConfig,
-    NameserverConfig, NodeConfig, PullConfig, RaftConfig, SendConfig, StoreConfig, TopicConfigs,
+    NameserverConfig, NodeConfig, PullConfig, QueryConfig, RaftConfig, SendConfig, StoreConfig,
+    TopicConfigs,
 };
 
 const MIB: i64 = 1024 * 1024;
@@ -100,6 +101,10 @@ pub fn read(
         topics: topics(&mut values),
         send,
         pull: pull(&mut values),
+        query: QueryConfig {
+            max: count(&mut values, "maxMsgsNumBatch", 1, 1000),
+            unique_max: count(&mut values, "defaultQueryMaxNum", 1, 1000),
+        },
         clients: ClientConfig {
             notify_changes: values.flag("notifyConsumerIdsChangedEnable"),
             expiry: millis(&mut values, "channelExpiredTimeout", 10_000, 3_600_000),
@@ -371,6 +376,7 @@ fn store(values: &mut Values) -> Result<StoreConfig, ConfigError> {
         commit_log,
         flush,
         scrub_rate: Some(scrub_rate).filter(|rate| *rate > 0),
+        key_index: values.flag("messageIndexEnable"),
         flush_stall_max: millis(values, "flushStallMax", 200, 600_000),
     })
 }

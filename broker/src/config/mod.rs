@@ -67,6 +67,8 @@ pub struct NodeConfig {
     pub send: SendConfig,
     /// What a pull may take and how long it is held.
     pub pull: PullConfig,
+    /// What a query by key may find.
+    pub query: QueryConfig,
     /// Producers and consumers.
     pub clients: ClientConfig,
     /// Where the log of the process goes.
@@ -143,6 +145,8 @@ pub struct StoreConfig {
     /// `storeScrubRate`: bytes per second at which the store is read over for damage, up to 10 GiB; `None` (0 in the
     /// file): it is not.
     pub scrub_rate: Option<u64>,
+    /// `messageIndexEnable`: whether messages can be found by key.
+    pub key_index: bool,
     /// `flushStallMax`, 200 ms to 10 min: a flush that takes longer makes this member give leadership up.
     pub flush_stall_max: Duration,
 }
@@ -237,6 +241,15 @@ pub struct PullConfig {
     pub reject_pull_consumers: bool,
     /// `accessMessageInMemoryMaxRatio`, percent of the machine's memory taken as recent.
     pub recent_percent: u64,
+}
+
+/// What a query by key may find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// `maxMsgsNumBatch`: most messages of one answer.
+    pub max: usize,
+    /// `defaultQueryMaxNum`: the same when a unique key is asked for.
+    pub unique_max: usize,
 }
 
 /// Producers and consumers.

@@ -3,6 +3,7 @@
 
 mod calls;
 mod group;
+mod messages;
 #[path = "../common/ports.rs"]
 mod ports;
 mod room;
