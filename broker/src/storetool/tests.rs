@@ -240,6 +240,34 @@ fn a_damaged_store() {
     }
 }
 
+/// A log whose beginning was removed is sound, and one that does not fit its base is not.
+#[test]
+fn a_log_without_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let store = open(dir.path());
+    assert!(store.log.purge(12).unwrap() > 0);
+    let base = store.log.base();
+    store.close().unwrap();
+    drop(store);
+    let (fine, report) = verify(dir.path());
+    assert!(fine, "{report:#}");
+    assert_eq!(report["entries"], 32 - base.next_index);
+    let (_, text) = tool(&format!("marks {} --json", dir.path().display()));
+    let marks: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(marks["logStart"], base.position);
+    assert_eq!(marks["lastRemoved"], base.prev.unwrap().to_string());
+    damage(&dir.path().join("commitlog/base"), 40, &[9]);
+    let (fine, report) = verify(dir.path());
+    let found = report["findings"].to_string();
+    assert!(!fine && found.contains("one of its two copies"), "{found}");
+    let first = dir.path().join(format!("commitlog/{:020}", base.position));
+    std::fs::remove_file(first).unwrap();
+    let (_, report) = verify(dir.path());
+    let found = report["findings"].to_string();
+    assert!(found.contains("file is missing"), "{found}");
+}
+
 /// A missing file, a state ahead of its log and a queue with a gap.
 #[test]
 fn what_does_not_fit() {

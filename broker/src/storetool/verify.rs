@@ -134,6 +134,14 @@ impl Verify<'_> {
             }
             Err(error) => self.error(&place.commit_log.join("base"), error)?,
         }
+        let importing = root.join("importing");
+        if importing.exists() {
+            self.finding(
+                &importing,
+                None,
+                "an import into this store was not finished",
+            )?;
+        }
         let refill = place.commit_log.join("refill");
         if refill.exists() {
             self.finding(
