@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use raftmq_proto::body::{self, SubscriptionGroupConfig, TopicConfig};
-use rocksdb::{IteratorMode, ReadOptions};
+use rocksdb::{DEFAULT_COLUMN_FAMILY_NAME, IteratorMode, ReadOptions};
 
 use crate::entry::LogId;
 use crate::error::{Error, Result};
@@ -53,12 +53,28 @@ pub fn read_state(dir: &Path) -> Result<Option<StateSummary>> {
         return Ok(None);
     }
     let database = |source| failure(dir, source);
-    let db = open_read_only(dir)?;
-    let mut options = ReadOptions::default();
-    options.set_verify_checksums(true);
-    options.fill_cache(false);
+    let (db, families) = open_read_only(dir)?;
+    let options = || {
+        let mut options = ReadOptions::default();
+        options.set_verify_checksums(true);
+        options.fill_cache(false);
+        options
+    };
     let mut summary = StateSummary::default();
-    for row in db.iterator_opt(IteratorMode::Start, options) {
+    // The other families are looked at for their checksums only.
+    for family in families
+        .iter()
+        .filter(|name| *name != DEFAULT_COLUMN_FAMILY_NAME)
+    {
+        let Some(family) = db.cf_handle(family) else {
+            continue;
+        };
+        for row in db.iterator_cf_opt(family, options(), IteratorMode::Start) {
+            row.map_err(database)?;
+            summary.rows += 1;
+        }
+    }
+    for row in db.iterator_opt(IteratorMode::Start, options()) {
         let (key, value) = row.map_err(database)?;
         summary.rows += 1;
         summary.take(&key, &value).ok_or_else(|| Error::Corrupt {

@@ -27,11 +27,7 @@ pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables, KeyIndex
         return Err(damaged(path, what.trim().to_owned()));
     }
     let table = table_options();
-    let families = [
-        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options(&table)),
-        ColumnFamilyDescriptor::new(keys::FAMILY, keys_options(&table)),
-    ];
-    let db = DB::open_cf_descriptors(&options(&table), path, families);
+    let db = DB::open_cf_descriptors(&options(&table), path, families(&table));
     let db = db.map_err(|error| failure(path, error))?;
     let tables = load(&db, path)?;
     check_log(&tables, log, path)?;
@@ -39,10 +35,24 @@ pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables, KeyIndex
     Ok((db, tables, keys))
 }
 
-/// Opens a database to look at it.
-pub(crate) fn open_read_only(path: &Path) -> Result<DB> {
-    let db = DB::open_for_read_only(&options(&table_options()), path, false);
-    db.map_err(|error| failure(path, error))
+fn families(table: &BlockBasedOptions) -> [ColumnFamilyDescriptor; 2] {
+    [
+        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options(table)),
+        ColumnFamilyDescriptor::new(keys::FAMILY, keys_options(table)),
+    ]
+}
+
+/// Opens a database to look at it, and says which column families it has.
+pub(crate) fn open_read_only(path: &Path) -> Result<(DB, Vec<String>)> {
+    let table = table_options();
+    let names = DB::list_cf(&options(&table), path).map_err(|error| failure(path, error))?;
+    let there = families(&table).into_iter();
+    let there = there.filter(|family| names.iter().any(|name| name == family.name()));
+    let db = DB::open_cf_descriptors_read_only(&options(&table), path, there, false);
+    let db = db.map_err(|error| failure(path, error))?;
+    let known = |name: &String| db.cf_handle(name).is_some();
+    let names = names.iter().filter(|name| known(name)).cloned().collect();
+    Ok((db, names))
 }
 
 /// What an answer of RocksDB means.
