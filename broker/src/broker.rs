@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftmq_raft::{Group, GroupOptions, Peer};
+use raftmq_raft::{Group, GroupOptions, Peer, open_store};
 use raftmq_remoting::{Client, ClientOptions, Server, ServerOptions};
-use raftmq_store::{ApplyObserver, Arrival, FlushMode, StateOptions, Store, StoreOptions};
+use raftmq_store::{ApplyObserver, Arrival, FlushMode, StateOptions, StoreOptions};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,9 +24,6 @@ const SAVE_WITHIN: Duration = Duration::from_secs(1);
 /// Why a member could not start. Every text is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] raftmq_store::Error),
     /// The group cannot be joined.
     #[error(transparent)]
     Raft(#[from] raftmq_raft::StartError),
@@ -40,6 +37,18 @@ pub enum StartError {
         /// The system's answer.
         source: std::io::Error,
     },
+}
+
+impl StartError {
+    /// Whether another process, or a member of this one that is just ending, has the store.
+    pub fn is_locked(&self) -> bool {
+        matches!(
+            self,
+            StartError::Raft(raftmq_raft::StartError::Open(
+                raftmq_store::Error::Locked { .. }
+            ))
+        )
+    }
 }
 
 /// A running member.
@@ -67,10 +76,11 @@ impl Broker {
             node,
             values,
         } = config;
-        let store = Store::open(store_options(&group_config, &node))?;
+        let options = group_options(&group_config, &node);
+        let store = open_store(&options, store_options(&group_config, &node)).await?;
         let from_peers = Arc::new(FromPeers::default());
         let forward = Arc::clone(&from_peers) as Arc<dyn raftmq_raft::ForwardHandler>;
-        let group = Group::start(group_options(&group_config, &node), store, forward).await?;
+        let group = Group::start(options, store, forward).await?;
         let settings = values
             .all()
             .into_iter()
@@ -170,6 +180,20 @@ impl Broker {
         }
     }
 
+    /// Returns why this member has to be taken down and started again, once it has.
+    pub async fn restart_wanted(&self) -> Arc<str> {
+        let mut wanted = self.group.restart_wanted();
+        let reason = wanted
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops gracefully: saves offsets, hands leadership over, forwards while it drains, leaves the routes, flushes.
     pub async fn shutdown(self) {
         if self.group.role().borrow().serving {
@@ -234,6 +258,9 @@ pub(crate) fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOpti
         queue_bytes_max: node.raft.queue_bytes_max,
         forward_max: node.raft.forward_max,
         vote_despite_loss: node.raft.vote_despite_loss,
+        seed_rate_max: node.raft.seed_rate_max,
+        scrub_rate: node.store.scrub_rate.unwrap_or_default(),
+        flush_stall_max: node.store.flush_stall_max,
         ..GroupOptions::new(&group.name, node.self_id, peers.collect(), node.raft.bind)
     }
 }

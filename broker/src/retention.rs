@@ -114,7 +114,7 @@ impl Retention {
             return;
         };
         if !look.leads {
-            self.ask_leader(trim.position());
+            self.ask_leader(trim.position()).await;
             return;
         }
         tracing::info!(
@@ -139,11 +139,14 @@ impl Retention {
     }
 
     /// A follower's disk may be smaller, or hold more, than the leader's.
-    fn ask_leader(&self, position: u64) {
-        tracing::info!(
-            position,
-            "this member's disk wants room: the leader is asked to give up the beginning of the log"
-        );
+    async fn ask_leader(&self, position: u64) {
+        match self.group.trim(position).await {
+            Ok(()) => tracing::info!(
+                position,
+                "this member's disk wants room: the leader has given up the beginning of the log"
+            ),
+            Err(error) => tracing::info!(position, %error, "this member's disk wants room"),
+        }
     }
 
     fn tell_whether_full(&self, why: Option<Arc<str>>) {

@@ -1,39 +1,31 @@
 //! The handle to a running member.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
-use raftmq_proto::command::Op;
+use raftmq_proto::command::{Op, TrimLog};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_store::{LogId, Store};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::log_storage::{LogStorage, VoteKeeper};
-use crate::network::{
-    ForwardError, ForwardHandler, Forwarder, Identity, Links, Network, ServerParts, listen, serve,
-};
+use crate::network::{ForwardError, ForwardHandler, Forwarder};
 use crate::options::{GroupOptions, Peer, StartError};
-use crate::proposer::{MessageSubmission, ProposeError, Proposer, ProposerHandle};
-use crate::role::{Follow, Lease, Role, RoleState, follow, set_fatal};
-use crate::standing::{Settle, Standing};
-use crate::state_machine::StateMachine;
+use crate::proposer::{MessageSubmission, ProposeError, ProposerHandle};
+use crate::role::{Role, RoleState};
+use crate::standing::Standing;
+use crate::start::start;
+use crate::transfer::{Transfer, TransferError};
 use crate::types::{Raft, store_log_id};
+use crate::upkeep::{DiskTrouble, ScrubStats, Scrubber};
 
-/// Requests one connection may have under way beside forwarded ones.
-const STREAMS_SPARE: usize = 64;
-/// How many heartbeats a hand-over of leadership may take before it has failed.
-const TRANSFER_ELECTIONS: u32 = 4;
-/// How far, in entries, a member may be behind and still be handed leadership.
-const TRANSFER_LAG_MAX: u64 = 10_000;
 /// Threads for disk waits and name resolution; a name server that hangs takes one a peer and lane.
 const BLOCKING_THREADS_MAX: usize = 64;
 
@@ -43,22 +35,43 @@ pub struct Group {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    options: GroupOptions,
-    raft: Raft,
-    store: Store,
-    forwarder: Arc<Forwarder>,
-    proposer: ProposerHandle,
-    role: watch::Receiver<Role>,
-    fatal: watch::Receiver<Option<Arc<str>>>,
-    standing: watch::Receiver<Standing>,
-    /// The last term whose leadership this member began to hand over. Whoever is to take over does
-    /// not wait for the lease, so nothing vouches for this one any more.
-    handed_over: AtomicU64,
-    local: SocketAddr,
-    server: JoinHandle<()>,
-    closing: Arc<AtomicBool>,
-    runtime: Mutex<Option<Runtime>>,
+pub(crate) struct Inner {
+    pub(crate) options: GroupOptions,
+    pub(crate) raft: Raft,
+    pub(crate) store: Store,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) proposer: ProposerHandle,
+    pub(crate) role: watch::Receiver<Role>,
+    pub(crate) fatal: watch::Receiver<Option<Arc<str>>>,
+    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
+    pub(crate) disk_trouble: watch::Receiver<Option<DiskTrouble>>,
+    pub(crate) transfer: Arc<Transfer>,
+    pub(crate) scrubber: Scrubber,
+    pub(crate) scrub_stats: Arc<ScrubStats>,
+    pub(crate) local: SocketAddr,
+    pub(crate) server: JoinHandle<()>,
+    pub(crate) closing: Arc<AtomicBool>,
+    pub(crate) runtime: Mutex<Option<Runtime>>,
+}
+
+/// How far the members have come, as the leader knows it; empty elsewhere.
+pub(crate) fn progress(raft: &Raft) -> Vec<MemberProgress> {
+    let metrics = raft.data_metrics();
+    let metrics = metrics.borrow_watched();
+    let Some(replication) = &metrics.replication else {
+        return Vec::new();
+    };
+    let heard = |id: &u64| {
+        let at = metrics.heartbeat.as_ref()?.get(id)?.as_ref()?;
+        Some(openraft::Instant::elapsed(&**at))
+    };
+    let progress = replication.iter().map(|(id, matched)| MemberProgress {
+        id: *id,
+        matched: matched.as_ref().map(store_log_id),
+        silent: heard(id),
+    });
+    progress.collect()
 }
 
 impl Drop for Inner {
@@ -106,34 +119,6 @@ pub struct MemberProgress {
 pub struct NotLeader {
     /// The member that leads, if known.
     pub leader: Option<u64>,
-}
-
-/// Why leadership was not handed over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TransferError {
-    /// This member does not lead.
-    #[error(transparent)]
-    NotLeader(#[from] NotLeader),
-    /// No other member could take over.
-    #[error("no other voter of the group is caught up")]
-    Nobody,
-    /// The chosen member has no vote in the group.
-    #[error("member {0} has no vote in the group")]
-    NotVoter(u64),
-    /// The chosen member lacks too many entries.
-    #[error("member {id} is {lag} entries behind")]
-    Behind {
-        /// The member.
-        id: u64,
-        /// Entries it lacks.
-        lag: u64,
-    },
-    /// Nobody took over in time.
-    #[error("member {0} did not take over in time")]
-    Timeout(u64),
-    /// The Raft core has stopped.
-    #[error("the Raft core has stopped: {0}")]
-    Stopped(String),
 }
 
 impl Group {
@@ -218,7 +203,7 @@ impl Group {
                 leader: role.leader.filter(|id| *id != self.self_id()),
             });
         }
-        if self.inner.handed_over.load(Ordering::Acquire) == role.term {
+        if self.inner.transfer.began_in(role.term) {
             return Err(NotLeader { leader: None });
         }
         // A round of heartbeats, not the lease: a process that was frozen must not vouch with what
@@ -299,21 +284,7 @@ impl Group {
 
     /// How far the members have come; empty unless this member leads.
     pub fn progress(&self) -> Vec<MemberProgress> {
-        let metrics = self.inner.raft.data_metrics();
-        let metrics = metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else {
-            return Vec::new();
-        };
-        let heard = |id: &u64| {
-            let at = metrics.heartbeat.as_ref()?.get(id)?.as_ref()?;
-            Some(openraft::Instant::elapsed(&**at))
-        };
-        let progress = replication.iter().map(|(id, matched)| MemberProgress {
-            id: *id,
-            matched: matched.as_ref().map(store_log_id),
-            silent: heard(id),
-        });
-        progress.collect()
+        progress(&self.inner.raft)
     }
 
     /// True while this member does not vote because it may lack entries that it acknowledged: it
@@ -365,79 +336,49 @@ impl Group {
         &self.inner.store
     }
 
-    /// Hands leadership to a voter, by default to the one that is furthest, and returns its id
-    /// once it leads. Submissions are refused with the new leader's id from the moment the transfer
-    /// begins.
+    /// Hands leadership to a voter, by default to the one that is furthest and has a sound disk, and
+    /// returns its id once it leads. Submissions are refused with the new leader's id from the
+    /// moment the transfer begins.
     ///
     /// # Errors
     /// See [`TransferError`].
     pub async fn transfer_leader(&self, to: Option<u64>) -> Result<u64, TransferError> {
+        self.inner.transfer.run(to).await
+    }
+
+    /// Gives up the beginning of the log on all members: no record below `position`, a segment's
+    /// start, is read any more. On a member that does not lead, the leader is asked to. Returns once
+    /// the decision is applied; the files go in the background.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn trim(&self, position: u64) -> Result<(), ProposeError> {
         let role = *self.inner.role.borrow();
-        if !role.serving {
-            return Err(NotLeader {
-                leader: role.leader,
+        match role.leader {
+            Some(leader) if leader != self.self_id() => {
+                let asked = self.inner.transfer.network.trim(leader, position).await;
+                asked.map_err(|_told| ProposeError::NotLeader {
+                    leader: Some(leader),
+                })
             }
-            .into());
-        }
-        let to = self.successor(to)?;
-        let stopped = |fatal: crate::types::Fatal| TransferError::Stopped(fatal.to_string());
-        self.inner.handed_over.store(role.term, Ordering::Release);
-        self.inner
-            .raft
-            .trigger()
-            .transfer_leader(to)
-            .await
-            .map_err(stopped)?;
-        let mut role = self.role();
-        let own = self.self_id();
-        let taken = role.wait_for(|role| role.leader.is_some_and(|leader| leader != own));
-        let within = self.inner.options.election_max * TRANSFER_ELECTIONS;
-        let taken = tokio::time::timeout(within, taken).await;
-        match taken {
-            Ok(Ok(role)) => Ok(role.leader.unwrap_or(to)),
-            Ok(Err(_)) => Err(TransferError::Stopped("it ended".to_owned())),
-            Err(_elapsed) => Err(TransferError::Timeout(to)),
+            _ => self.propose(vec![Op::TrimLog(TrimLog { position })]).await,
         }
     }
 
-    /// Checks the member that is to lead next, or chooses one.
-    fn successor(&self, to: Option<u64>) -> Result<u64, TransferError> {
-        let voters: Vec<u64> = {
-            let metrics = self.inner.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            metrics
-                .membership_config
-                .voter_ids()
-                .filter(|id| *id != self.self_id())
-                .collect()
-        };
-        let last = self.inner.store.log.last().map_or(0, |id| id.index);
-        let behind =
-            |member: &MemberProgress| last.saturating_sub(member.matched.map_or(0, |id| id.index));
-        let answers = |member: &MemberProgress| {
-            member
-                .silent
-                .is_some_and(|silent| silent < self.inner.options.election_max)
-        };
-        let progress = self.progress();
-        match to {
-            Some(to) if !voters.contains(&to) => Err(TransferError::NotVoter(to)),
-            Some(to) => match progress.iter().find(|member| member.id == to) {
-                Some(member) if behind(member) <= TRANSFER_LAG_MAX => Ok(to),
-                Some(member) => Err(TransferError::Behind {
-                    id: to,
-                    lag: behind(member),
-                }),
-                None => Err(TransferError::NotVoter(to)),
-            },
-            None => progress
-                .iter()
-                .filter(|member| voters.contains(&member.id) && answers(member))
-                .filter(|member| behind(member) <= TRANSFER_LAG_MAX)
-                .min_by_key(|member| behind(member))
-                .map(|member| member.id)
-                .ok_or(TransferError::Nobody),
-        }
+    /// Why this member has to be taken down and started again in the same process, once it has: it
+    /// is to be seeded from another one, or its state is to be built again.
+    pub fn restart_wanted(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.inner.restart.clone()
+    }
+
+    /// What is wrong with this member's disk, if anything is.
+    pub fn disk_trouble(&self) -> watch::Receiver<Option<DiskTrouble>> {
+        self.inner.disk_trouble.clone()
+    }
+
+    /// Figures of the search for damage.
+    pub fn scrub_stats(&self) -> &ScrubStats {
+        &self.inner.scrub_stats
     }
 
     /// Stops this member at once, as a crash of the process would: nothing is handed over, nothing
@@ -446,6 +387,7 @@ impl Group {
     pub fn abort(&self) {
         self.inner.closing.store(true, Ordering::Release);
         self.inner.proposer.close();
+        self.inner.scrubber.close();
         if let Some(runtime) = self.inner.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -467,6 +409,7 @@ impl Group {
             return;
         }
         inner.proposer.close();
+        inner.scrubber.close();
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(group = self.name(), %error, "the Raft core ended with an error");
         }
@@ -482,133 +425,4 @@ impl Group {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Builds everything, on the Raft runtime.
-async fn start(
-    options: GroupOptions,
-    config: Arc<openraft::Config>,
-    store: Store,
-    forward: Arc<dyn ForwardHandler>,
-    caller: Handle,
-) -> Result<Inner, StartError> {
-    let bind = |source| StartError::Bind {
-        address: options.bind,
-        source,
-    };
-    let listener = listen(options.bind).await.map_err(bind)?;
-    let local = listener.local_addr().map_err(bind)?;
-
-    let storage = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
-    let vote = Arc::new(VoteKeeper::open(store.vote.clone()).map_err(|error| storage(&error))?);
-    let log_storage = LogStorage::new(store.log.clone(), store.committed.clone(), vote.clone());
-    let standing = Standing::at_start(&options, &store, &vote);
-    let (applied_term, applied_term_seen) = watch::channel(0);
-    let state_machine = StateMachine::new(store.state.clone(), applied_term);
-    let identity = Arc::new(Identity::new(
-        options.group.clone(),
-        options.self_id,
-        store.log.clone(),
-    ));
-    let configured: HashMap<u64, String> = options
-        .peers
-        .iter()
-        .map(|peer| (peer.id, peer.address()))
-        .collect();
-    let links = Arc::new(Links::new(configured));
-    let network = Network {
-        identity: identity.clone(),
-        links: links.clone(),
-        appends_in_flight: options.appends_in_flight,
-        raft: Arc::new(OnceLock::new()),
-    };
-    // Applies what was committed before; the core starts with `run`.
-    let raft = Raft::build(
-        options.self_id,
-        config,
-        network.clone(),
-        log_storage,
-        state_machine,
-    )
-    .await
-    .map_err(|error| storage(&error))?;
-    network.raft.get_or_init(|| raft.clone());
-    raft.runtime_config()
-        .elect(standing.votes_for(store.log.last()));
-    let (standing_tell, standing) = watch::channel(standing);
-
-    let (role_tell, role) = watch::channel(Role::UNKNOWN);
-    let (fatal_tell, fatal) = watch::channel(None);
-    let poisoned = fatal_tell.clone();
-    store.on_poison(move |reason| set_fatal(&poisoned, reason));
-    let closing = Arc::new(AtomicBool::new(false));
-    let lease = Lease::new(options.self_id, options.election_max, &raft);
-    let parts = (store.log.clone(), store.state.clone());
-    let (proposer, proposer_handle) = Proposer::new(
-        &options,
-        raft.clone(),
-        parts,
-        lease,
-        role.clone(),
-        fatal.clone(),
-    );
-    let forwarder = Arc::new(Forwarder::new(
-        identity.clone(),
-        links,
-        forward,
-        caller,
-        options.forward_max,
-    ));
-    let streams_max = u32::try_from(options.forward_max + STREAMS_SPARE).unwrap_or(u32::MAX);
-    let server = ServerParts {
-        raft: raft.clone(),
-        identity,
-        forwarder: forwarder.clone(),
-        log: store.log.clone(),
-        standing: standing.clone(),
-        streams_max,
-    };
-    let server = tokio::spawn(async move {
-        if let Err(error) = serve(listener, server).await {
-            tracing::error!(%error, "the port for other members is closed");
-        }
-    });
-
-    raft.run();
-    tokio::spawn(proposer.run());
-    tokio::spawn(follow(Follow {
-        id: options.self_id,
-        group: options.group.clone(),
-        raft: raft.clone(),
-        configured: options.nodes(),
-        applied_term: applied_term_seen,
-        role: role_tell,
-        fatal: fatal_tell,
-        closing: closing.clone(),
-    }));
-    let settle = Settle {
-        options: options.clone(),
-        raft: raft.clone(),
-        store: store.clone(),
-        network,
-        vote,
-        standing: standing_tell,
-    };
-    tokio::spawn(settle.run());
-    tracing::info!(group = %options.group, member = options.self_id, %local, "member started");
-    Ok(Inner {
-        options,
-        raft,
-        store,
-        forwarder,
-        proposer: proposer_handle,
-        role,
-        fatal,
-        standing,
-        handed_over: AtomicU64::new(u64::MAX),
-        local,
-        server,
-        closing,
-        runtime: Mutex::new(None),
-    })
 }

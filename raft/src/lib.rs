@@ -21,14 +21,19 @@
 mod encoding;
 mod group;
 mod log_storage;
+mod mend;
 mod network;
 pub mod offline;
 mod options;
 mod proposer;
 mod role;
+mod seed;
 mod standing;
+mod start;
 mod state_machine;
+mod transfer;
 mod types;
+mod upkeep;
 
 /// Messages of `proto/proto/raft.proto`.
 #[allow(
@@ -48,11 +53,14 @@ mod pb {
 /// Directive for `tracing`'s `EnvFilter` that keeps openraft's and its transport's own lines out.
 pub const LOG_FILTER: &str = "openraft=error,tonic=warn,h2=warn,hyper=warn,tower=warn";
 
-pub use group::{Group, MemberProgress, NotLeader, TransferError, Watermarks};
+pub use group::{Group, MemberProgress, NotLeader, Watermarks};
 pub use network::{ForwardError, ForwardHandler};
 pub use options::{GroupOptions, Peer, StartError};
 pub use proposer::{Done, MessageSubmission, PhysicalOffsets, ProposeError, Stored};
 pub use role::{Role, RoleState};
+pub use seed::open_store;
+pub use transfer::TransferError;
+pub use upkeep::{DiskTrouble, ScrubStats};
 
 /// A log in memory for unit tests.
 #[cfg(test)]

@@ -73,6 +73,32 @@ impl VoteKeeper {
         })
     }
 
+    /// [`open`](Self::open), but a member whose vote is damaged goes on without it: it does not vote
+    /// until it has caught up with a living leader, whose term is no older than any vote it gave
+    /// that still counts.
+    pub(crate) fn open_or_distrust(file: Arc<VoteFile>) -> io::Result<Self> {
+        let error = match Self::open(file.clone()) {
+            Ok(keeper) => return Ok(keeper),
+            Err(error) => error,
+        };
+        let damaged = error.kind() == io::ErrorKind::InvalidData
+            || error
+                .get_ref()
+                .and_then(|source| source.downcast_ref())
+                .is_some_and(|source| matches!(source, raftmq_store::Error::Corrupt { .. }));
+        if !damaged {
+            return Err(error);
+        }
+        tracing::error!(%error, "the vote is lost: this member does not vote until it has caught up");
+        let keeper = VoteKeeper {
+            file,
+            saved: RwLock::new(SavedVote::default()),
+            writing: Mutex::new(()),
+        };
+        keeper.set_recovering(true).map_err(io::Error::other)?;
+        Ok(keeper)
+    }
+
     pub(crate) fn vote(&self) -> Option<Vote> {
         self.saved.read().vote
     }
@@ -241,12 +267,11 @@ impl RaftLogStorage<Types> for LogStorage {
         blocking(move || log.truncate_after(last.map(|id| id.index))).await
     }
 
+    /// Removes the segments that hold nothing else. The entries that stay, as they share a segment
+    /// with later ones, do no harm: openraft does not ask for them any more.
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        // Without snapshots openraft has nothing to purge by.
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("purging the log up to {upto} is not offered: members keep their whole log"),
-        ))
+        let log = self.log.clone();
+        blocking(move || log.purge(upto.index)).await.map(drop)
     }
 }
 
@@ -454,7 +479,12 @@ mod tests {
             storage.truncate_after(Some(id(1, 0))).await.is_err(),
             "it is committed"
         );
-        assert!(storage.purge(id(1, 0)).await.is_err());
+        // All of it is in the segment that is written: nothing can go.
+        storage.purge(id(1, 0)).await.unwrap();
+        assert_eq!(
+            storage.get_log_state().await.unwrap().last_purged_log_id,
+            None
+        );
     }
 
     /// Followers get bounded pieces, the apply task everything piece by piece.

@@ -82,6 +82,14 @@ pub struct GroupOptions {
     /// (`raftVoteDespiteLoss`). For an operator who gives up what the lost members had; default
     /// false.
     pub vote_despite_loss: bool,
+    /// Bytes per second that this member fetches when it is seeded from another (`seedRateMax`);
+    /// 0 is no limit. Default 100 MiB.
+    pub seed_rate_max: u64,
+    /// Bytes per second that are read to look for damage (`storeScrubRate`); 0 turns it off.
+    /// Default 20 MiB.
+    pub scrub_rate: u64,
+    /// How long a flush may take before a leader hands over (`flushStallMax`). Default 5 s.
+    pub flush_stall_max: Duration,
     /// Worker threads of the Raft core, its transport and its timers. Default 2: one for the core
     /// while the other applies.
     pub worker_threads: usize,
@@ -107,6 +115,9 @@ impl GroupOptions {
             forward_max: 4096,
             form_patience: Duration::from_secs(10),
             vote_despite_loss: false,
+            seed_rate_max: 100 * 1024 * 1024,
+            scrub_rate: 20 * 1024 * 1024,
+            flush_stall_max: Duration::from_secs(5),
             worker_threads: 2,
         }
     }
@@ -206,6 +217,9 @@ pub enum StartError {
     /// The threads could not be created.
     #[error("cannot start the threads of the Raft core: {0}")]
     Threads(io::Error),
+    /// The store does not open.
+    #[error(transparent)]
+    Open(#[from] raftmq_store::Error),
     /// What the store holds cannot be used.
     #[error("cannot resume from the store: {0}")]
     Store(String),

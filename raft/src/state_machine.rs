@@ -71,7 +71,7 @@ impl StateMachine {
 
 impl RaftStateMachine<Types> for StateMachine {
     type SnapshotData = ();
-    type SnapshotBuilder = NoSnapshots;
+    type SnapshotBuilder = SnapshotName;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let applied = self.state.applied().map(log_id);
@@ -119,38 +119,69 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<NoSnapshots> {
-        // openraft asks with `force` only for a follower behind a purged log; nothing is purged.
-        force.then_some(NoSnapshots)
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotName> {
+        Some(SnapshotName(self.state.clone()))
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoSnapshots {
-        NoSnapshots
+    async fn get_snapshot_builder(&mut self) -> SnapshotName {
+        SnapshotName(self.state.clone())
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, _snapshot: ()) -> io::Result<()> {
-        Err(not_offered())
+    /// Never called: no member sends a snapshot, see [`crate::seed`].
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, _snapshot: ()) -> io::Result<()> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("snapshot {meta:?} came over the wire, members are seeded before they start"),
+        ))
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(None)
+        name_snapshot(&self.state)
     }
 }
 
-fn not_offered() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "snapshots are not offered yet: every member keeps its whole log",
-    )
-}
+/// "Builds" a snapshot: the state in the database is one at any time, so all there is to do is to
+/// bring it up to date and to name its last entry.
+pub(crate) struct SnapshotName(Arc<State>);
 
-/// Stands where a snapshot builder goes, and says that there is none.
-pub(crate) struct NoSnapshots;
-
-impl RaftSnapshotBuilder<Types> for NoSnapshots {
+impl RaftSnapshotBuilder<Types> for SnapshotName {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        Err(not_offered())
+        let state = self.0.clone();
+        let persisted = tokio::task::spawn_blocking(move || match state.persist() {
+            // What is durable already will do.
+            Err(error) if error.is_no_space() => Ok(()),
+            outcome => outcome,
+        });
+        persisted
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        name_snapshot(&self.0)?.ok_or_else(|| io::Error::other("nothing is applied yet"))
     }
+}
+
+/// The snapshot that the database holds; `None` as long as nothing is in it.
+fn name_snapshot(state: &State) -> io::Result<Option<Snapshot>> {
+    // The membership is read first: one that is newer than the durable state would not belong to it.
+    let membership = state.membership();
+    let Some(last) = state.persisted() else {
+        return Ok(None);
+    };
+    let last_membership = match membership {
+        Some((id, body)) if id <= last => StoredMembership::new(
+            Some(log_id(id)),
+            decode_membership(&body)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
+        ),
+        Some(_) | None => return Ok(None),
+    };
+    Ok(Some(Snapshot {
+        meta: SnapshotMeta {
+            last_log_id: Some(log_id(last)),
+            last_membership,
+        },
+        snapshot: (),
+    }))
 }

@@ -236,11 +236,9 @@ async fn starts_fail_clearly() {
             held: parking_lot::Mutex::default(),
         })
     };
-    let store = open_store(second.folder(0), "port", 0).await;
-    let error = Group::start(second.options(0), store, echo())
-        .await
-        .err()
-        .unwrap();
+    let options = second.options(0);
+    let store = open_store(&options, second.folder(0)).await;
+    let error = Group::start(options, store, echo()).await.err().unwrap();
     assert!(matches!(error, StartError::Bind { .. }), "{error}");
     assert!(
         error
@@ -251,7 +249,7 @@ async fn starts_fail_clearly() {
 
     let mut options = second.options(0);
     options.self_id = 9;
-    let store = open_store(second.folder(9), "port", 9).await;
+    let store = open_store(&options, second.folder(9)).await;
     let error = Group::start(options, store, echo()).await.err().unwrap();
     assert!(error.to_string().contains("dLegerSelfId n9"), "{error}");
 }

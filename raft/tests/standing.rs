@@ -14,7 +14,7 @@ use support::{Cluster, open_store, submit};
 /// Puts a stopped member's store aside.
 async fn wipe(cluster: &Cluster, id: u64) {
     // Its threads have let go of it once it can be opened.
-    drop(open_store(cluster.folder(id), &cluster.name, id).await);
+    drop(open_store(&cluster.options(id), cluster.folder(id)).await);
     let folder = cluster.folder(id);
     std::fs::rename(&folder, folder.with_extension("lost")).unwrap();
 }

@@ -144,6 +144,14 @@ pub enum Error {
         /// First index of the log.
         first: u64,
     },
+    /// The store waits for being taken over from another member, see [`crate::seed`].
+    #[error("store {} has to be brought up from another member: {why}", root.display())]
+    SeedWanted {
+        /// The store folder.
+        root: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The store is closed.
     #[error("store is closed")]
     Closed,
@@ -157,6 +165,11 @@ impl Error {
             path,
             source,
         }
+    }
+
+    /// A file operation outside this crate, on files that will be this store's.
+    pub fn file(action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::io(action, path)(source)
     }
 
     /// True when the disk had no room for a write.

@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod log;
 pub mod poison;
 pub mod retention;
+pub mod seed;
 mod small_file;
 pub mod state;
 pub mod store;
@@ -37,6 +38,7 @@ pub use log::{
     ScrubStep, SegmentInfo,
 };
 pub use poison::Poison;
+pub use seed::{OwnLog, SeedFolder};
 pub use state::{
     Applied, ApplyObserver, Arrival, Boundary, QueryResult, QueueBounds, State, StateCheckpoint,
     StateDigest, StateOptions, Unit,

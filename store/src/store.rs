@@ -8,6 +8,7 @@
 //! | `vote`, `committed` | Raft's small files |
 //! | `commitlog/` | segments and their checkpoint; may be elsewhere |
 //! | `state/` | the state database |
+//! | `seed*` | files of another member that are to become this store's, see [`crate::seed`] |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::log::{
     check_segment_bytes, has_segments,
 };
 use crate::poison::Poison;
+use crate::seed::Places;
 use crate::small_file;
 use crate::state::{State, StateOptions};
 use crate::vote::VoteFile;
@@ -104,7 +106,7 @@ pub struct Store {
     /// The committed mark.
     pub committed: Arc<CommittedMark>,
     disk: Arc<dyn Disk>,
-    root: PathBuf,
+    places: Places,
     poison: Poison,
     last_stop: LastStop,
 }
@@ -116,41 +118,27 @@ impl Store {
     /// One line each: [`Error::Locked`], [`Error::Identity`], [`Error::Io`] for a folder that
     /// cannot be used or has no room, and what [`CommitLog::open`] and [`State::open`] say.
     pub fn open(options: StoreOptions) -> Result<Store> {
-        check_segment_bytes(options.segment_bytes)?;
-        let root = &options.root;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        create_dir(&*disk, root)?;
-        let log_dir = options
-            .commit_log_dir
-            .clone()
-            .unwrap_or_else(|| root.join("commitlog"));
-        create_dir(&*disk, &log_dir)?;
-        let mut folders = vec![root.clone()];
-        if !is_below(&log_dir, root) {
-            folders.push(log_dir.clone());
+        let Locked {
+            places,
+            locks,
+            is_new,
+        } = lock_places(&disk, &options)?;
+        places.finish_exchange(&disk)?;
+        let Places { root, log: log_dir } = &places;
+        if let Some(why) = places.wanted(&disk)? {
+            return Err(Error::SeedWanted {
+                root: root.clone(),
+                why,
+            });
         }
-        let mut locks = Vec::new();
-        for folder in &folders {
-            locks.push(lock(&*disk, folder)?);
-        }
-        let identity = Identity {
-            group: options.group.clone(),
-            self_id: options.self_id,
-            segment_bytes: options.segment_bytes,
-        };
-        refuse_unfinished(root)?;
-        check_foreign(&disk, root, &log_dir)?;
-        for folder in [root, &log_dir] {
+        for folder in [root, log_dir] {
             check_room(&*disk, folder)?;
-        }
-        let mut is_new = false;
-        for folder in &folders {
-            is_new |= identity.check_or_create(&disk, folder)?;
         }
         let poison = Poison::default();
         let last_stop = mark_open(&disk, root, is_new, options.flush)?;
         let log_options = LogOptions {
-            dir: log_dir,
+            dir: log_dir.clone(),
             segment_bytes: options.segment_bytes,
             flush: options.flush,
             prepare_ahead: options.prepare_ahead,
@@ -168,7 +156,7 @@ impl Store {
             vote: Arc::new(vote),
             committed: Arc::new(committed),
             disk,
-            root: root.clone(),
+            places,
             poison,
             last_stop,
         })
@@ -176,7 +164,7 @@ impl Store {
 
     /// The store folder.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.places.root
     }
 
     /// Size and room of the file system that holds the store folder, and with it the state database.
@@ -185,8 +173,8 @@ impl Store {
     /// [`Error::Io`].
     pub fn space(&self) -> Result<DiskSpace> {
         self.disk
-            .space(&self.root)
-            .map_err(Error::io("ask for the room of", &self.root))
+            .space(self.root())
+            .map_err(Error::io("ask for the room of", self.root()))
     }
 
     /// How the store was left before this start.
@@ -213,25 +201,81 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         self.state.close()?;
         self.log.sync()?;
-        let path = self.root.join(ABORT);
+        let root = &self.places.root;
+        let path = root.join(ABORT);
         match self.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", &path)(error));
             }
             _ => {}
         }
-        self.disk
-            .sync_dir(&self.root)
-            .map_err(Error::io("flush", &self.root))
+        self.disk.sync_dir(root).map_err(Error::io("flush", root))
+    }
+
+    /// Notes, durably, that this store has to be taken over from another member: from the next
+    /// start on it does not open before that is done, see [`crate::seed`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn want_seed(&self, why: &str) -> Result<()> {
+        self.places.want(&*self.disk, why)
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
-            .field("root", &self.root)
+            .field("root", &self.places.root)
             .finish_non_exhaustive()
     }
+}
+
+/// A store's places, locked.
+pub(crate) struct Locked {
+    pub(crate) places: Places,
+    pub(crate) locks: Vec<Box<dyn Send + Sync>>,
+    /// Nobody had used them before.
+    pub(crate) is_new: bool,
+}
+
+/// Creates and locks a store's folders, and makes sure that they are this member's.
+pub(crate) fn lock_places(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Locked> {
+    check_segment_bytes(options.segment_bytes)?;
+    let root = &options.root;
+    create_dir(&**disk, root)?;
+    let log_dir = options
+        .commit_log_dir
+        .clone()
+        .unwrap_or_else(|| root.join("commitlog"));
+    create_dir(&**disk, &log_dir)?;
+    let mut folders = vec![root.clone()];
+    if !is_below(&log_dir, root) {
+        folders.push(log_dir.clone());
+    }
+    let mut locks = Vec::new();
+    for folder in &folders {
+        locks.push(lock(&**disk, folder)?);
+    }
+    let identity = Identity {
+        group: options.group.clone(),
+        self_id: options.self_id,
+        segment_bytes: options.segment_bytes,
+    };
+    refuse_unfinished(root)?;
+    check_foreign(disk, root, &log_dir)?;
+    let mut is_new = false;
+    for folder in &folders {
+        is_new |= identity.check_or_create(disk, folder)?;
+    }
+    let places = Places {
+        root: root.clone(),
+        log: log_dir,
+    };
+    Ok(Locked {
+        places,
+        locks,
+        is_new,
+    })
 }
 
 /// Creates a folder, and makes its name durable: what is flushed into it later must be found.

@@ -75,7 +75,7 @@ impl Member {
             loop {
                 match Broker::start(config.clone()).await {
                     Ok(broker) => return broker,
-                    Err(StartError::Store(raftmq_store::Error::Locked { .. })) => {
+                    Err(error) if error.is_locked() => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     Err(error) => panic!("{error}"),

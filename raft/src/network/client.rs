@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either};
 use futures::stream::{self, BoxStream};
 use futures::{Future, Stream, StreamExt};
 use openraft::OptionalSend;
@@ -31,6 +31,12 @@ use crate::types::{
 /// Waits between attempts to reach a member, in milliseconds; the last one repeats. A restarted
 /// member is found this soon.
 pub(super) const RETRY_MS: [u64; 4] = [10, 20, 40, 80];
+
+/// Time between two questions to a member whether it has been seeded.
+const RESEED_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the leader may take to trim the log.
+const TRIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a member may take to tell about itself.
 const SURVEY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -62,6 +68,25 @@ impl Network {
             }
             Err(_elapsed) => None,
         }
+    }
+
+    /// Asks the leader to give up the beginning of the log.
+    pub(crate) async fn trim(&self, leader: u64, position: u64) -> Result<(), Status> {
+        let link = self.links.link(leader, None, Lane::Control);
+        let request = pb::TrimRequest {
+            hello: Some(self.identity.hello(leader)),
+            position,
+        };
+        let mut client = link.client()?;
+        tokio::time::timeout(TRIM_TIMEOUT, client.trim(request))
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded("no answer"))?
+            .map(drop)
+    }
+
+    /// The connection for whatever takes long: entries to mend with, files and logs to seed from.
+    pub(crate) fn bulk(&self, member: u64) -> Arc<Link> {
+        self.links.link(member, None, Lane::Bulk)
     }
 
     fn peer(&self, member: u64, node: &Node, lane: Lane) -> Peer {
@@ -354,16 +379,55 @@ impl NetTransferLeader<Types> for Peer {
 impl NetSnapshot<Types> for Peer {
     type SnapshotData = ();
 
+    /// The follower lacks entries that this member does not have any more. It is told so, fetches
+    /// what it lacks from whichever member it likes, and has the snapshot's last entry in the end:
+    /// this waits for that.
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError> {
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            "snapshots are not offered yet: the follower needs entries this member no longer has",
-        )))
+        let Some(wanted) = snapshot.meta.last_log_id else {
+            return Ok(SnapshotResponse::new(vote));
+        };
+        let mut cancel = std::pin::pin!(cancel);
+        tracing::info!(
+            member = self.control.member(),
+            "member needs entries that are gone from the log: it has to be seeded"
+        );
+        loop {
+            let request = pb::ReseedRequest {
+                hello: Some(self.identity.hello(self.control.member())),
+                leader: Some(wire::to_ballot(&vote)),
+                wanted: Some(wire::to_log_id(&wanted)),
+            };
+            let answer = async {
+                let reply = self.control.client()?.reseed(request).await?;
+                Ok::<_, Status>(reply.into_inner())
+            };
+            let answer = match futures::future::select(&mut cancel, std::pin::pin!(answer)).await {
+                Either::Left((closed, _)) => return Err(StreamingError::Closed(closed)),
+                Either::Right((answer, _)) => answer,
+            };
+            match answer {
+                Ok(reply) if reply.higher.is_some() => {
+                    let higher = wire::from_ballot(reply.higher).map_err(|status| {
+                        StreamingError::from(failed(&self.identity, &self.control, &status))
+                    })?;
+                    return Ok(SnapshotResponse::new(higher));
+                }
+                Ok(reply) if reply.have => return Ok(SnapshotResponse::new(vote)),
+                Ok(_) => {}
+                // It is away while it fetches.
+                Err(status) => drop(failed(&self.identity, &self.control, &status)),
+            }
+            let pause = std::pin::pin!(tokio::time::sleep(RESEED_PAUSE));
+            if let Either::Left((closed, _)) = futures::future::select(&mut cancel, pause).await {
+                return Err(StreamingError::Closed(closed));
+            }
+        }
     }
 }
 

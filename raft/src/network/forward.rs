@@ -217,7 +217,7 @@ fn never_sent(status: &Status) -> bool {
 }
 
 /// The innermost reason: tonic's own text is "transport error".
-pub(super) fn cause(status: &Status) -> String {
+pub(crate) fn cause(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = status.source();
     while let Some(error) = source {

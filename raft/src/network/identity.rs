@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raftmq_store::CommitLog;
-use raftmq_store::entry::Header;
 use tonic::Status;
 
 use crate::pb;
@@ -37,7 +36,8 @@ pub(crate) struct Identity {
     group: String,
     id: u64,
     process: u64,
-    log: CommitLog,
+    /// `None` while this member has no log that it could speak for.
+    log: Option<CommitLog>,
     genesis: OnceLock<u32>,
     peers: Mutex<HashMap<u64, PeerProcess>>,
     complaints: Mutex<HashMap<String, Instant>>,
@@ -60,7 +60,7 @@ struct Process {
 }
 
 impl Identity {
-    pub(crate) fn new(group: String, id: u64, log: CommitLog) -> Self {
+    pub(crate) fn new(group: String, id: u64, log: Option<CommitLog>) -> Self {
         Identity {
             group,
             id,
@@ -93,11 +93,7 @@ impl Identity {
         if let Some(crc) = self.genesis.get() {
             return Some(*crc);
         }
-        if self.log.first_index() != 0 || self.log.last().is_none() {
-            return None;
-        }
-        let first = self.log.read(0, 1, None).ok()?;
-        let crc = Header::decode(&first.first()?.raw).ok()?.crc;
+        let crc = self.log.as_ref()?.genesis()?;
         Some(*self.genesis.get_or_init(|| crc))
     }
 
@@ -250,7 +246,7 @@ fn show(remote: Option<SocketAddr>) -> String {
 }
 
 /// A number that no other process of the group is likely to have.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
@@ -273,7 +269,7 @@ mod tests {
     }
 
     fn identity() -> Identity {
-        Identity::new("g".to_owned(), 1, crate::test_log())
+        Identity::new("g".to_owned(), 1, Some(crate::test_log()))
     }
 
     /// Each thing that does not fit is refused with both sides named.

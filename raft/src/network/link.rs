@@ -31,6 +31,8 @@ pub(crate) enum Lane {
     /// Votes and transfers of leadership.
     Control,
     Forward,
+    /// What takes long: repair and seeding.
+    Bulk,
 }
 
 /// All connections of this member, made when first used and kept.

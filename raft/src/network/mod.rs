@@ -5,6 +5,7 @@
 //!   heartbeat task   ─ Heartbeat ──────▶ server ─ check ──────▶ Raft core
 //!   election         ─ Vote, PreVote ──▶   …
 //!   Group::forward   ─ Forward ────────▶ server ─▶ ForwardHandler (the broker's runtime)
+//!   repair, seed     ─ Fetch…, Seed… ──▶ supply ─▶ commit log, copies of the state
 //! ```
 //!
 //! Each lane to each member has a connection of its own, so that a batch of entries or a client's
@@ -15,14 +16,16 @@ mod forward;
 mod identity;
 mod link;
 mod server;
-mod wire;
+mod supply;
+pub(crate) mod wire;
 
 pub(crate) use client::Network;
-pub(crate) use forward::Forwarder;
 pub use forward::{ForwardError, ForwardHandler};
-pub(crate) use identity::Identity;
+pub(crate) use forward::{Forwarder, cause};
+pub(crate) use identity::{Identity, random};
 pub(crate) use link::{Lane, Links};
 pub(crate) use server::{ServerParts, listen, serve};
+pub(crate) use supply::Supply;
 
 /// Longest message: an append with one entry of the largest size. Normally it holds no more than
 /// [`crate::log_storage::READ_BYTES_MAX`].

@@ -3,17 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::Either;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::AppendEntriesResponse;
 use parking_lot::Mutex;
-use raftmq_store::CommitLog;
+use raftmq_proto::command::{Op, TrimLog};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -22,12 +23,14 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::supply::Supply;
 use super::{
     CONNECTION_WINDOW_BYTES, Forwarder, Identity, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire,
 };
 use crate::pb;
 use crate::pb::raft_server::RaftServer;
+use crate::proposer::ProposerHandle;
 use crate::standing::Standing;
 use crate::types::{
     AppendEntriesRequest, Raft, RaftState, StreamAppendError, VoteRequest, VoteResponse, log_id,
@@ -77,10 +80,14 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// What the server answers with.
 pub(crate) struct ServerParts {
-    pub(crate) raft: Raft,
+    /// Empty until the member takes part in the group: a log that is being mended can already help
+    /// to mend others.
+    pub(crate) raft: Arc<OnceLock<Raft>>,
+    /// Empty as long.
+    pub(crate) proposer: Arc<OnceLock<ProposerHandle>>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) forwarder: Arc<Forwarder>,
-    pub(crate) log: CommitLog,
+    pub(crate) supply: Arc<Supply>,
     pub(crate) standing: watch::Receiver<Standing>,
     /// Requests that one connection may have under way.
     pub(crate) streams_max: u32,
@@ -180,6 +187,14 @@ struct Service {
 }
 
 impl Service {
+    /// The Raft core, once this member takes part in the group.
+    fn raft(&self) -> Result<&Raft, Status> {
+        self.parts
+            .raft
+            .get()
+            .ok_or_else(|| Status::unavailable("this member does not take part in the group yet"))
+    }
+
     /// Whether this member may lack entries it acknowledged.
     fn recovering(&self) -> bool {
         *self.parts.standing.borrow() != Standing::Full
@@ -187,7 +202,7 @@ impl Service {
 
     /// The answer to a candidate that this member must not vote for because of its own past.
     /// Whether the group is new is found out within a round trip once the others are there.
-    async fn abstention(&self, request: &VoteRequest) -> Option<VoteResponse> {
+    async fn abstention(&self, raft: &Raft, request: &VoteRequest) -> Option<VoteResponse> {
         let mut standing = self.parts.standing.clone();
         let decided = standing.wait_for(|standing| *standing != Standing::Undecided);
         let standing = match tokio::time::timeout(DECIDE_TIMEOUT, decided).await {
@@ -197,8 +212,8 @@ impl Service {
         if standing.votes_for(request.last_log_id.as_ref().map(store_log_id)) {
             return None;
         }
-        let vote = self.parts.raft.server_metrics().borrow_watched().vote;
-        let last = self.parts.log.last().map(log_id);
+        let vote = raft.server_metrics().borrow_watched().vote;
+        let last = self.parts.supply.log().last().map(log_id);
         Some(VoteResponse::new(vote, last, false))
     }
 }
@@ -231,6 +246,9 @@ fn requests(
 #[tonic::async_trait]
 impl pb::raft_server::Raft for Service {
     type AppendStream = BoxStream<'static, Result<pb::AppendReply, Status>>;
+    type FetchEntriesStream = BoxStream<'static, Result<pb::FetchReply, Status>>;
+    type SeedFileStream = BoxStream<'static, Result<pb::SeedChunk, Status>>;
+    type SeedLogStream = BoxStream<'static, Result<pb::SeedChunk, Status>>;
 
     async fn append(
         &self,
@@ -247,8 +265,7 @@ impl pb::raft_server::Raft for Service {
 
         let failure = Arc::new(Mutex::new(None));
         let results = self
-            .parts
-            .raft
+            .raft()?
             .stream_append(requests(inbound, failure.clone()));
         let standing = self.parts.standing.clone();
         let replies = results.map(move |result| match result {
@@ -285,7 +302,7 @@ impl pb::raft_server::Raft for Service {
         let request = wire::from_heartbeat(message)?;
         let (leader, previous) = (request.vote, request.prev_log_id);
 
-        let raft = &self.parts.raft;
+        let raft = self.raft()?;
         let answered = pin!(raft.append_entries(request));
         // Messages reach the core in order: once it answers this one, it has seen the heartbeat. A
         // refusal is answered at once and therefore comes first.
@@ -327,9 +344,10 @@ impl pb::raft_server::Raft for Service {
             .identity
             .check(message.hello.take().as_ref(), remote)?;
         let request = wire::from_vote(message)?;
-        let response = match self.abstention(&request).await {
+        let raft = self.raft()?;
+        let response = match self.abstention(raft, &request).await {
             Some(abstention) => abstention,
-            None => self.parts.raft.vote(request).await.map_err(stopped)?,
+            None => raft.vote(request).await.map_err(stopped)?,
         };
         Ok(Response::new(wire::to_vote_reply(&response)))
     }
@@ -344,9 +362,10 @@ impl pb::raft_server::Raft for Service {
             .identity
             .check(message.hello.take().as_ref(), remote)?;
         let request = wire::from_vote(message)?;
-        let response = match self.abstention(&request).await {
+        let raft = self.raft()?;
+        let response = match self.abstention(raft, &request).await {
             Some(abstention) => abstention,
-            None => self.parts.raft.pre_vote(request).await.map_err(stopped)?,
+            None => raft.pre_vote(request).await.map_err(stopped)?,
         };
         Ok(Response::new(wire::to_vote_reply(&response)))
     }
@@ -362,8 +381,7 @@ impl pb::raft_server::Raft for Service {
             .check(message.hello.take().as_ref(), remote)?;
         let request = wire::from_transfer(message)?;
         let response = self
-            .parts
-            .raft
+            .raft()?
             .handle_transfer_leader(request)
             .await
             .map_err(stopped)?;
@@ -378,11 +396,103 @@ impl pb::raft_server::Raft for Service {
         self.parts
             .identity
             .check(request.into_inner().hello.as_ref(), remote)?;
-        let last = self.parts.log.last().map(|id| wire::to_log_id(&log_id(id)));
-        Ok(Response::new(pb::SurveyReply {
-            last,
-            recovering: self.recovering(),
-        }))
+        let leads = self.parts.raft.get().is_some_and(|raft| {
+            let metrics = raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.state == ServerState::Leader
+        });
+        Ok(Response::new(
+            self.parts.supply.survey(self.recovering(), leads),
+        ))
+    }
+
+    async fn fetch_entries(
+        &self,
+        request: Request<pb::FetchRequest>,
+    ) -> Result<Response<Self::FetchEntriesStream>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        let recovering = self.recovering();
+        let supply = &self.parts.supply;
+        Ok(Response::new(supply.entries(
+            message.first,
+            message.next,
+            recovering,
+        )))
+    }
+
+    async fn reseed(
+        &self,
+        request: Request<pb::ReseedRequest>,
+    ) -> Result<Response<pb::ReseedReply>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        let leader = wire::from_ballot(message.leader)?;
+        let known = self.raft()?.server_metrics().borrow_watched().vote;
+        if known > leader {
+            return Ok(Response::new(pb::ReseedReply {
+                have: false,
+                higher: Some(wire::to_ballot(&known)),
+            }));
+        }
+        let wanted = message.wanted.map(wire::from_log_id);
+        let wanted = wanted.ok_or_else(|| Status::invalid_argument("no entry is named"))?;
+        let have = self.parts.supply.reseed(store_log_id(&wanted)).await?;
+        Ok(Response::new(pb::ReseedReply { have, higher: None }))
+    }
+
+    async fn seed_begin(
+        &self,
+        request: Request<pb::SeedBeginRequest>,
+    ) -> Result<Response<pb::SeedPlan>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        if self.recovering() {
+            return Err(Status::unavailable("this member is not up to date itself"));
+        }
+        let plan = self.parts.supply.begin_seed(message.seed).await?;
+        Ok(Response::new(plan))
+    }
+
+    async fn seed_file(
+        &self,
+        request: Request<pb::SeedFileRequest>,
+    ) -> Result<Response<Self::SeedFileStream>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        Ok(Response::new(self.parts.supply.seed_file(message)))
+    }
+
+    async fn seed_log(
+        &self,
+        request: Request<pb::SeedLogRequest>,
+    ) -> Result<Response<Self::SeedLogStream>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        let log = self.parts.supply.seed_log(message.seed, message.position);
+        Ok(Response::new(log))
+    }
+
+    async fn trim(
+        &self,
+        request: Request<pb::TrimRequest>,
+    ) -> Result<Response<pb::TrimReply>, Status> {
+        let remote = request.remote_addr();
+        let message = request.into_inner();
+        self.parts.identity.check(message.hello.as_ref(), remote)?;
+        let proposer = self.parts.proposer.get();
+        let proposer = proposer.ok_or_else(|| Status::unavailable("this member does not lead"))?;
+        let position = message.position;
+        proposer
+            .propose(vec![Op::TrimLog(TrimLog { position })])
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(pb::TrimReply {}))
     }
 
     async fn forward(

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::message::record::NewRecord;
 use raftmq_raft::{
-    ForwardHandler, Group, GroupOptions, MessageSubmission, Peer, ProposeError, Stored,
+    ForwardHandler, Group, GroupOptions, MessageSubmission, Peer, ProposeError, StartError, Stored,
 };
 use raftmq_store::{Error, Store, StoreOptions};
 use tempfile::TempDir;
@@ -133,16 +133,66 @@ impl Cluster {
     }
 
     pub async fn start(&mut self, id: u64) {
-        let store = open_store(self.folder(id), &self.name, id).await;
+        let options = self.options(id);
+        let store = open_store(&options, self.folder(id)).await;
         let echo = Arc::new(Echo {
             member: id,
             held: Mutex::default(),
         });
-        let group = Group::start(self.options(id), store, echo.clone())
-            .await
-            .unwrap();
+        let group = Group::start(options, store, echo.clone()).await.unwrap();
         self.echoes.insert(id, echo);
         self.groups.insert(id, group);
+    }
+
+    /// Takes members down and starts them again that ask for it, until `done`.
+    pub async fn tend(&mut self, what: &str, mut done: impl FnMut(&Cluster) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            let wanted = |group: &&Group| group.restart_wanted().borrow().is_some();
+            let asking: Vec<u64> = self
+                .groups
+                .values()
+                .filter(wanted)
+                .map(Group::self_id)
+                .collect();
+            for id in asking {
+                self.stop(id).await;
+                self.start(id).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stores messages until the log has grown by so many bytes.
+    pub async fn fill(&self, bytes: u64) {
+        let leader = self.leader().await;
+        let end = || self.group(leader).watermarks().log_end;
+        let goal = end() + bytes;
+        let body = vec![7; 128 * 1024];
+        while end() < goal {
+            self.store("filler", 0, &body).await;
+        }
+    }
+
+    /// Gives up the log's beginning on all running members, but for its last `segments`.
+    pub async fn trim(&self, segments: u64) {
+        let leader = self.leader().await;
+        let group = self.group(leader);
+        let end = group.watermarks().log_end;
+        let position = (end / SEGMENT + 1 - segments) * SEGMENT;
+        group.trim(position).await.unwrap();
+        until("the trimmed segments are gone", || {
+            let gone = |group: &Group| group.store().log.min_position() == position;
+            self.groups.values().all(gone).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops a member and waits until its threads have let go of its store.
+    pub async fn put_down(&mut self, id: u64) {
+        self.stop(id).await;
+        drop(open_store(&self.options(id), self.folder(id)).await);
     }
 
     /// Stops a member as a crash would: nothing is handed over, nothing is saved.
@@ -291,18 +341,24 @@ pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// How the members' stores are opened: with small segments.
+pub fn store_options(folder: PathBuf, group: &str, id: u64) -> StoreOptions {
+    let mut options = StoreOptions::new(folder, group, id);
+    options.segment_bytes = SEGMENT;
+    options
+}
+
+/// Bytes of a segment.
+pub const SEGMENT: u64 = 4 * 1024 * 1024;
+
 /// Opens a store, waiting for a killed member's threads to let go of it.
-pub async fn open_store(folder: PathBuf, group: &str, id: u64) -> Store {
+pub async fn open_store(options: &GroupOptions, folder: PathBuf) -> Store {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut options = StoreOptions::new(&folder, group, id);
-        options.segment_bytes = 4 * 1024 * 1024;
-        let opened = tokio::task::spawn_blocking(move || Store::open(options))
-            .await
-            .unwrap();
-        match opened {
+        let store = store_options(folder.clone(), &options.group, options.self_id);
+        match raftmq_raft::open_store(options, store).await {
             Ok(store) => return store,
-            Err(Error::Locked { .. }) if Instant::now() < deadline => {
+            Err(StartError::Open(Error::Locked { .. })) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => panic!("{error}"),

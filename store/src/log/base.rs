@@ -14,7 +14,8 @@
 //! | 24 | 8 | index of the last entry removed |
 //! | 32 | 8 | its term |
 //! | 40 | 4 | its CRC |
-//! | 44 | 16 | zeros |
+//! | 44 | 4 | CRC of the very first entry |
+//! | 48 | 12 | zeros |
 //! | 60 | 4 | CRC32C of the 60 bytes before |
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ pub struct LogBase {
     pub prev: Option<LogId>,
     /// CRC of that entry, with which the chain goes on; 0 without one.
     pub prev_crc: u32,
+    /// CRC of the very first entry, which tells groups apart; 0 while it is in the log.
+    pub genesis: u32,
 }
 
 impl LogBase {
@@ -178,6 +181,7 @@ pub(super) fn encode(sequence: u64, base: &LogBase) -> [u8; COPY] {
     out.extend_from_slice(&prev.index.to_be_bytes());
     out.extend_from_slice(&prev.term.to_be_bytes());
     out.extend_from_slice(&base.prev_crc.to_be_bytes());
+    out.extend_from_slice(&base.genesis.to_be_bytes());
     out.resize(COPY - 4, 0);
     out.extend_from_slice(&crc32c::crc32c(&out).to_be_bytes());
     out.try_into().expect("the fields add up to the copy")
@@ -198,6 +202,7 @@ pub(crate) fn decode(bytes: &[u8; COPY]) -> Option<(u64, LogBase)> {
         next_index: prev.index.checked_add(1)?,
         prev: Some(prev),
         prev_crc: u32_at(bytes, 40)?,
+        genesis: u32_at(bytes, 44)?,
     };
     Some((sequence, base))
 }
@@ -220,6 +225,7 @@ mod tests {
             next_index: 8,
             prev: Some(LogId::new(3, 7)),
             prev_crc: 99,
+            genesis: 7,
         };
         file.save(&moved).unwrap();
         for at in COPIES_AT {
@@ -239,6 +245,7 @@ mod tests {
             next_index: 5,
             prev: Some(LogId::new(1, 4)),
             prev_crc: 1,
+            genesis: 7,
         };
         assert_eq!(good.check(4096), Ok(()));
         assert!(good.check(8192).is_err());

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -30,6 +30,8 @@ pub(crate) struct Flusher {
     flushed_next: AtomicU64,
     /// How many times files were flushed, for measurements.
     flushes: AtomicU64,
+    /// When the flush under way began.
+    begun: Mutex<Option<Instant>>,
     poison: Poison,
 }
 
@@ -65,6 +67,7 @@ impl Flusher {
             flushed: AtomicU64::new(0),
             flushed_next: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
+            begun: Mutex::new(None),
             poison,
         };
         flusher.set_flushed(mark);
@@ -84,6 +87,11 @@ impl Flusher {
 
     pub(crate) fn flushed_next(&self) -> u64 {
         self.flushed_next.load(Ordering::Acquire)
+    }
+
+    /// How long the flush under way has taken so far.
+    pub(crate) fn flushing_for(&self) -> Option<Duration> {
+        self.begun.lock().map(|begun| begun.elapsed())
     }
 
     pub(crate) fn flushes(&self) -> u64 {
@@ -173,10 +181,12 @@ impl Flusher {
         mark: Option<Mark>,
         checkpoint: &mut Checkpoint,
     ) -> Result<()> {
-        for segment in dirty {
-            segment.sync()?;
-            self.flushes.fetch_add(1, Ordering::Relaxed);
-        }
+        *self.begun.lock() = Some(Instant::now());
+        let synced = dirty.iter().try_for_each(|segment| segment.sync());
+        *self.begun.lock() = None;
+        synced?;
+        self.flushes
+            .fetch_add(dirty.len() as u64, Ordering::Relaxed);
         let Some(mark) = mark.filter(|_| !dirty.is_empty()) else {
             return Ok(());
         };

@@ -317,6 +317,22 @@ impl CommitLog {
         self.shared().index.read().base
     }
 
+    /// CRC of the very first entry: logs that differ in it belong to different groups. `None` while
+    /// there is no entry, or when it is damaged.
+    pub fn genesis(&self) -> Option<u32> {
+        let base = self.base();
+        if base.prev.is_some() {
+            return Some(base.genesis);
+        }
+        if self.last().is_none() {
+            return None;
+        }
+        let first = self.read(0, 1, None).ok()?;
+        Header::decode(&first.first()?.raw)
+            .ok()
+            .map(|header| header.crc)
+    }
+
     /// The last entry that was removed at the beginning of the log.
     pub fn purged(&self) -> Option<LogId> {
         self.base().prev
@@ -342,6 +358,11 @@ impl CommitLog {
     pub fn flushed_next(&self) -> u64 {
         let next = self.shared().flusher.flushed_next();
         next.max(self.first_index())
+    }
+
+    /// How long the flush under way has taken so far; `None` when none is.
+    pub fn flushing_for(&self) -> Option<Duration> {
+        self.shared().flusher.flushing_for()
     }
 
     /// Returns once everything appended before the call is durable, in either flush mode.
@@ -447,6 +468,11 @@ pub(crate) fn check_segment_bytes(value: u64) -> Result<()> {
         value,
         allowed: format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"),
     })
+}
+
+/// Whether a file of that name belongs to a commit log.
+pub(crate) fn is_log_file(name: &str) -> bool {
+    segment::is_file_name(name) || name == checkpoint::NAME || name == base::NAME
 }
 
 /// Whether a folder has files that are named like segments.

@@ -106,6 +106,7 @@ impl CommitLog {
                         next_index: last.index + 1,
                         prev: Some(last),
                         prev_crc: chained,
+                        genesis: self.genesis().unwrap_or_default(),
                     }));
                 }
                 None => {

@@ -18,7 +18,7 @@ use crate::poison::Poison;
 use crate::small_file;
 
 use super::base::{self, BaseFile, LogBase};
-use super::{CommitLog, FlushMode, LogOptions, check_segment_bytes, checkpoint, segment};
+use super::{CommitLog, FlushMode, LogOptions, check_segment_bytes};
 
 /// File name in the commit-log folder.
 const NAME: &str = "refill";
@@ -161,7 +161,7 @@ pub(super) fn refuse_unfinished(disk: &Arc<dyn Disk>, dir: &Path) -> Result<()> 
 /// Removes every file of a log.
 fn empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
     for name in disk.list(dir).map_err(Error::io("list", dir))? {
-        if segment::is_file_name(&name) || name == checkpoint::NAME || name == base::NAME {
+        if super::is_log_file(&name) {
             let path = dir.join(name);
             disk.remove(&path).map_err(Error::io("remove", &path))?;
         }

@@ -19,6 +19,7 @@ mod persist;
 mod queue;
 mod read;
 pub(crate) mod rows;
+mod scrub;
 mod tables;
 #[cfg(test)]
 mod tests;

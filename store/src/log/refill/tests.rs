@@ -39,7 +39,7 @@ fn check(disk: &MemoryDisk, source: &CommitLog) {
     assert_eq!((log.base(), log.last()), (source.base(), source.last()));
     let other = source.shared().disk.clone();
     for segment in source.segments().unwrap() {
-        let path = Path::new(DIR).join(segment::file_name(segment.position));
+        let path = Path::new(DIR).join(super::super::segment::file_name(segment.position));
         let mut expected = vec![0; SEGMENT as usize];
         let file = other.open(&path, crate::disk::Open::Existing).unwrap();
         file.read_at(&mut expected, 0).unwrap();

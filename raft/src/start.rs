@@ -1,0 +1,212 @@
+//! Putting a member together, on the Raft runtime.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use raftmq_store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use crate::group::Inner;
+use crate::log_storage::{LogStorage, VoteKeeper};
+use crate::mend::Mender;
+use crate::network::{
+    ForwardHandler, Forwarder, Identity, Links, Network, ServerParts, Supply, listen, serve,
+};
+use crate::options::{GroupOptions, StartError};
+use crate::proposer::Proposer;
+use crate::role::{Follow, Lease, Role, follow, set_fatal};
+use crate::standing::{Settle, Standing};
+use crate::state_machine::StateMachine;
+use crate::transfer::Transfer;
+use crate::types::Raft;
+use crate::upkeep::{ScrubStats, Scrubber, Upkeep};
+
+/// Requests one connection may have under way beside forwarded ones.
+const STREAMS_SPARE: usize = 64;
+
+/// Builds everything, on the Raft runtime.
+pub(crate) async fn start(
+    options: GroupOptions,
+    config: Arc<openraft::Config>,
+    store: Store,
+    forward: Arc<dyn ForwardHandler>,
+    caller: Handle,
+) -> Result<Inner, StartError> {
+    let bind = |source| StartError::Bind {
+        address: options.bind,
+        source,
+    };
+    let listener = listen(options.bind).await.map_err(bind)?;
+    let local = listener.local_addr().map_err(bind)?;
+
+    let storage = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+    let vote = VoteKeeper::open_or_distrust(store.vote.clone()).map_err(|error| storage(&error))?;
+    let vote = Arc::new(vote);
+    let log_storage = LogStorage::new(store.log.clone(), store.committed.clone(), vote.clone());
+    let standing = Standing::at_start(&options, &store, &vote);
+    let (applied_term, applied_term_seen) = watch::channel(0);
+    let state_machine = StateMachine::new(store.state.clone(), applied_term);
+    let identity = Arc::new(Identity::new(
+        options.group.clone(),
+        options.self_id,
+        Some(store.log.clone()),
+    ));
+    let configured: HashMap<u64, String> = options
+        .peers
+        .iter()
+        .map(|peer| (peer.id, peer.address()))
+        .collect();
+    let links = Arc::new(Links::new(configured));
+    let network = Network {
+        identity: identity.clone(),
+        links: links.clone(),
+        appends_in_flight: options.appends_in_flight,
+        raft: Arc::new(OnceLock::new()),
+    };
+    let (standing_tell, standing_seen) = watch::channel(standing);
+    let (restart_tell, restart) = watch::channel(None);
+    let supply = Arc::new(Supply::new(store.clone(), restart_tell));
+    let forwarder = Arc::new(Forwarder::new(
+        identity.clone(),
+        links,
+        forward,
+        caller,
+        options.forward_max,
+    ));
+    let streams_max = u32::try_from(options.forward_max + STREAMS_SPARE).unwrap_or(u32::MAX);
+    let proposer_set = Arc::new(OnceLock::new());
+    let server = ServerParts {
+        raft: network.raft.clone(),
+        proposer: proposer_set.clone(),
+        identity,
+        forwarder: forwarder.clone(),
+        supply: supply.clone(),
+        standing: standing_seen.clone(),
+        streams_max,
+    };
+    let server = tokio::spawn(async move {
+        if let Err(error) = serve(listener, server).await {
+            tracing::error!(%error, "the port for other members is closed");
+        }
+    });
+    // From here on others can be helped; this member itself may need help first.
+    let mender = Mender {
+        options: options.clone(),
+        store: store.clone(),
+        network: network.clone(),
+    };
+    let damaged = Arc::new(Notify::new());
+    let tell_damage = damaged.clone();
+    store.log.on_hole(move |_| tell_damage.notify_one());
+    mender.run(true).await;
+
+    // Applies what was committed before; the core starts with `run`.
+    let raft = Raft::build(
+        options.self_id,
+        config,
+        network.clone(),
+        log_storage,
+        state_machine,
+    )
+    .await
+    .map_err(|error| storage(&error))?;
+    network.raft.get_or_init(|| raft.clone());
+    raft.runtime_config()
+        .elect(standing.votes_for(store.log.last()));
+
+    let (role_tell, role) = watch::channel(Role::UNKNOWN);
+    let (fatal_tell, fatal) = watch::channel(None);
+    let poisoned = fatal_tell.clone();
+    store.on_poison(move |reason| set_fatal(&poisoned, reason));
+    let closing = Arc::new(AtomicBool::new(false));
+    let lease = Lease::new(options.self_id, options.election_max, &raft);
+    let parts = (store.log.clone(), store.state.clone());
+    let (proposer, proposer_handle) = Proposer::new(
+        &options,
+        raft.clone(),
+        parts,
+        lease,
+        role.clone(),
+        fatal.clone(),
+    );
+    drop(proposer_set.set(proposer_handle.clone()));
+    let transfer = Transfer::new(
+        options.clone(),
+        raft.clone(),
+        network.clone(),
+        store.log.clone(),
+        role.clone(),
+    );
+    let scrub_stats = Arc::new(ScrubStats::default());
+    let scrubber = {
+        let (store, supply) = (store.clone(), supply.clone());
+        let state_damaged = {
+            move |what: String| {
+                tracing::error!(what, "the state database is damaged: it is built again");
+                supply.ask_restart("its state database is damaged");
+            }
+        };
+        Scrubber::start(
+            store,
+            options.scrub_rate,
+            scrub_stats.clone(),
+            state_damaged,
+        )
+        .map_err(StartError::Threads)?
+    };
+
+    raft.run();
+    tokio::spawn(proposer.run());
+    tokio::spawn(follow(Follow {
+        id: options.self_id,
+        group: options.group.clone(),
+        raft: raft.clone(),
+        configured: options.nodes(),
+        applied_term: applied_term_seen,
+        role: role_tell,
+        fatal: fatal_tell,
+        closing: closing.clone(),
+    }));
+    let settle = Settle {
+        options: options.clone(),
+        raft: raft.clone(),
+        store: store.clone(),
+        network,
+        vote,
+        standing: standing_tell,
+    };
+    tokio::spawn(settle.run());
+    let (disk_tell, disk_trouble) = watch::channel(None);
+    let upkeep = Upkeep {
+        raft: raft.clone(),
+        store: store.clone(),
+        supply,
+        mender,
+        transfer: transfer.clone(),
+        flush_stall_max: options.flush_stall_max,
+    };
+    tokio::spawn(upkeep.run(damaged, disk_tell));
+    tracing::info!(group = %options.group, member = options.self_id, %local, "member started");
+    Ok(Inner {
+        options,
+        raft,
+        store,
+        forwarder,
+        proposer: proposer_handle,
+        role,
+        fatal,
+        standing: standing_seen,
+        restart,
+        disk_trouble,
+        transfer,
+        scrubber,
+        scrub_stats,
+        local,
+        server,
+        closing,
+        runtime: Mutex::new(None),
+    })
+}
