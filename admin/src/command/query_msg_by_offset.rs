@@ -33,10 +33,19 @@ async fn run(mut call: Call<'_>) -> anyhow::Result<()> {
         given.value("b").unwrap_or_default(),
         given.number("i", 0)?,
     );
-    let pulled = call
+    let mut pulled = call
         .admin
         .message_in_queue(&queue, given.number("o", 0)?)
         .await?;
+    // As the original's client does with each message that it pulls.
+    let bounds = [
+        ("MIN_OFFSET", pulled.min_offset),
+        ("MAX_OFFSET", pulled.max_offset),
+    ];
+    for message in &mut pulled.messages {
+        let bounds = bounds.map(|(name, offset)| (name.to_owned(), offset.to_string()));
+        message.properties.extend(bounds);
+    }
     // The original prints nothing either when there is none.
     let message = match pulled.status {
         PullStatus::Found => pulled.messages.first(),
