@@ -42,7 +42,7 @@ fn families(table: &BlockBasedOptions) -> [ColumnFamilyDescriptor; 2] {
     ]
 }
 
-/// Opens a database to look at it, and says which column families it has.
+/// Opens a database to look at it, with caches of its own, and says which column families it has.
 pub(crate) fn open_read_only(path: &Path) -> Result<(DB, Vec<String>)> {
     let table = table_options();
     let names = DB::list_cf(&options(&table), path).map_err(|error| failure(path, error))?;

@@ -63,6 +63,14 @@ pub(crate) fn number(key: &[u8]) -> Option<u64> {
     u64_at(key, 0).filter(|_| key.len() == 10)
 }
 
+/// Whether a row is what it should be.
+pub(crate) fn is_key_row(key: &[u8], row: &[u8]) -> bool {
+    number(key).is_some_and(|number| match key == meta_key(number) {
+        true => BlockMeta::decode(number, row).is_some(),
+        false => row.len().is_multiple_of(SIZE),
+    })
+}
+
 impl BlockMeta {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let numbers = [

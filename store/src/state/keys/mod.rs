@@ -31,7 +31,7 @@ use crate::log::CommitLog;
 
 use super::open::{damaged, failure};
 
-pub(super) use block::{BlockMeta, Key};
+pub(super) use block::{BlockMeta, Key, is_key_row};
 pub use query::QueryResult;
 
 /// Column family of the blocks.
