@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use raftmq_proto::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 use raftmq_proto::command::{
@@ -15,7 +15,9 @@ use raftmq_proto::message::{sys_flag, tags_code};
 
 use super::queue::QueueBounds;
 use super::*;
+use crate::disk::MemoryDisk;
 use crate::entry::{EntryKind, LogId, NewEntry};
+use crate::log::LogOptions;
 
 const TOPICS: [&str; 3] = ["A", "B", "C"];
 const GROUPS: [&str; 2] = ["g", "h"];
@@ -814,6 +816,40 @@ fn state_must_fit_its_log() {
     let error = refused(other);
     assert!(error.contains("do not belong together"), "{error}");
     assert!(State::open(dir.path(), log, by_hand()).is_ok());
+}
+
+/// A hole in the log where the state was persisted last does not keep a member from starting.
+#[test]
+fn state_opens_beside_a_hole() {
+    let disk = MemoryDisk::new();
+    let options = LogOptions {
+        segment_bytes: 1 << 20,
+        prepare_ahead: 0,
+        ..LogOptions::new("/log")
+    };
+    let log = CommitLog::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), log.clone(), by_hand()).unwrap();
+    let mut entries = Vec::new();
+    for offset in 0..5 {
+        let record = message("A", 0, 0, "", offset, 1);
+        entries.push(append(&log, EntryKind::Data, &[], &record));
+    }
+    state.apply(&entries[..3]).unwrap();
+    state.close().unwrap();
+    log.sync().unwrap();
+    drop((state, log));
+    let file = std::path::Path::new("/log/00000000000000000000");
+    let raw = Bytes::copy_from_slice(&entries[2].raw);
+    disk.damage(file, entries[2].position + 9, b"damage");
+    let log = CommitLog::open(Arc::new(disk), options).unwrap();
+    assert!(matches!(log.log_id(2), Err(Error::Corrupt { .. })));
+    let state = State::open(dir.path(), log.clone(), by_hand()).unwrap();
+    assert_eq!(state.applied(), Some(entries[2].id));
+    let hole = log.holes().remove(0);
+    log.repair(&hole, &[raw]).unwrap();
+    state.apply(&entries[3..]).unwrap();
+    assert_eq!(state.next_offset("A", 0), 5);
 }
 
 /// The background thread persists by time and by size, without being asked.
