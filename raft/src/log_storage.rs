@@ -329,7 +329,13 @@ impl RaftLogReader<Types> for LogReader {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        read(&self.log, start, end, Some(READ_BYTES_MAX))
+        match read(&self.log, start, end, Some(READ_BYTES_MAX)) {
+            // A replication task goes on with what it had begun before the log was purged beyond it,
+            // for a follower that was away. An error would end this member; nothing to send makes
+            // it ask the follower, and find that it has to be seeded.
+            Err(_) if start < self.log.first_index() => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     /// Reads piece by piece: after a restart the range may be gigabytes.
