@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use raftmq_proto::command::{Op, TrimLog};
 use raftmq_raft::Group;
 use raftmq_store::disk::DiskSpace;
 use raftmq_store::retention::{self, Disks, RetentionOptions, Round, SegmentAge, Trim};
@@ -37,7 +36,7 @@ pub(crate) struct Retention {
     full: Mutex<Option<Arc<str>>>,
 }
 
-/// The last time this member, leading, trimmed the log.
+/// The last time this member had the log trimmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LastTrim {
     pub(crate) at_ms: i64,
@@ -61,7 +60,7 @@ impl Retention {
         self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
     }
 
-    /// The last trim that this member made as the leader.
+    /// The last trim that this member brought about.
     pub(crate) fn last(&self) -> Option<LastTrim> {
         self.last.lock().clone()
     }
@@ -113,21 +112,18 @@ impl Retention {
         let Some(trim) = look.trim else {
             return;
         };
-        if !look.leads {
-            self.ask_leader(trim.position()).await;
-            return;
-        }
         tracing::info!(
             cause = ?trim.cause,
             position = trim.position(),
             segments = trim.ends.len(),
             bytes = trim.bytes,
-            "giving up the beginning of the log"
+            leads = look.leads,
+            "the beginning of the log is to go"
         );
         // One by one: a file system that removes many large files at once makes everybody wait.
         for end in &trim.ends {
-            let op = Op::TrimLog(TrimLog { position: *end });
-            if let Err(error) = self.group.propose(vec![op]).await {
+            // A follower's disk may be smaller, or hold more, than the leader's: the leader is asked.
+            if let Err(error) = self.group.trim(*end).await {
                 // The next round starts from what has been applied.
                 tracing::info!(%error, position = end, "log not trimmed yet");
                 return;
@@ -136,17 +132,6 @@ impl Retention {
         }
         let at_ms = now_ms();
         *self.last.lock() = Some(LastTrim { at_ms, trim });
-    }
-
-    /// A follower's disk may be smaller, or hold more, than the leader's.
-    async fn ask_leader(&self, position: u64) {
-        match self.group.trim(position).await {
-            Ok(()) => tracing::info!(
-                position,
-                "this member's disk wants room: the leader has given up the beginning of the log"
-            ),
-            Err(error) => tracing::info!(position, %error, "this member's disk wants room"),
-        }
     }
 
     fn tell_whether_full(&self, why: Option<Arc<str>>) {

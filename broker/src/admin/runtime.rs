@@ -44,11 +44,18 @@ impl Admin {
         let mut table = BTreeMap::new();
         self.add_counters(&mut table);
         self.add_store(&mut table);
+        self.add_health(&mut table);
         self.add_queues(&mut table);
-        let table = table
+        let mut table: BTreeMap<String, String> = table
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
+        let log = self.group.store().log.options().dir.display();
+        let ratio = table.get("commitLogDiskRatio").cloned();
+        table.insert(
+            format!("commitLogDiskRatio_{log}"),
+            ratio.unwrap_or_default(),
+        );
         Ok(RemotingCommand::success().with_body(KvTable { table }.to_json()))
     }
 
@@ -103,6 +110,8 @@ impl Admin {
         let setting = |key: &str| self.settings.get(key).cloned().unwrap_or_default();
         let space = log.space().ok();
         let ratio = space.map_or(-1.0, |space| space.used_ratio());
+        let state = self.group.store().space().ok();
+        let state_ratio = state.map_or(-1.0, |space| space.used_ratio());
         let capacity = space.map_or_else(String::new, |space| {
             format!(
                 "Total : {}, Free : {}.",
@@ -117,7 +126,7 @@ impl Admin {
             ("commitLogMinOffset", marks.log_start.to_string()),
             ("commitLogMaxOffset", marks.log_end.to_string()),
             ("commitLogDiskRatio", format!("{ratio:.4}")),
-            ("consumeQueueDiskRatio", format!("{ratio:.4}")),
+            ("consumeQueueDiskRatio", format!("{state_ratio:.4}")),
             ("commitLogDirCapacity", capacity),
             (
                 "remainHowManyDataToFlush",
@@ -136,12 +145,39 @@ impl Admin {
                 "startAcceptSendRequestTimeStamp",
                 setting("startAcceptSendRequestTimeStamp"),
             ),
-            ("retentionLastTrim", self.last_trim_text()),
             ("raftAppliedIndex", index(marks.applied)),
             ("raftCommittedIndex", index(marks.committed)),
             ("raftLastIndex", index(marks.last)),
             ("raftFlushedPosition", marks.flushed_position.to_string()),
             ("raftTerm", self.group.role().borrow().term.to_string()),
+        ]);
+    }
+
+    /// Room, damage and what is done about them.
+    fn add_health(&self, table: &mut BTreeMap<&'static str, String>) {
+        let store = self.group.store();
+        let (log, scrub) = (store.log.stats(), self.group.scrub_stats());
+        let trouble = self.group.disk_trouble().borrow().clone();
+        table.extend([
+            ("retentionLastTrim", self.last_trim_text()),
+            ("storeLogStart", store.state.log_start().to_string()),
+            (
+                "storeFull",
+                store
+                    .log
+                    .full()
+                    .map_or_else(String::new, |why| why.to_string()),
+            ),
+            ("storeDamageKnown", log.holes.to_string()),
+            ("storeDamageRepaired", log.repaired.to_string()),
+            ("storeScrubBytes", scrub.bytes().to_string()),
+            ("storeScrubPasses", scrub.passes().to_string()),
+            ("storeScrubFound", scrub.found().to_string()),
+            (
+                "raftDiskTrouble",
+                trouble.map_or_else(String::new, |trouble| trouble.to_string()),
+            ),
+            ("raftRecovering", self.group.recovering().to_string()),
         ]);
     }
 

@@ -68,6 +68,38 @@ async fn expired_segments_go_and_minima_move() {
     member.stop().await;
 }
 
+/// The files go on every member, down to the same position, and a consumer reads on.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_gives_room_back() {
+    let hours: Vec<String> = (0..24).map(|hour| hour.to_string()).collect();
+    let more = format!(
+        "fileReservedTime=0\ndeleteWhen={}\ncleanResourceInterval=100\n",
+        hours.join(";")
+    );
+    let members = Member::start_three_with(&more).await;
+    fill(&members[0]).await;
+    for member in &members {
+        let dir = member.log().options().dir.clone();
+        let first_file = || {
+            let folder = std::fs::read_dir(&dir).unwrap();
+            let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.len() == 20).min().unwrap()
+        };
+        member
+            .until("its first two segments go", |info| {
+                info["commitLogMinOffset"] == (2 * 16 * MIB).to_string()
+                    && first_file() == format!("{:020}", 2 * 16 * MIB)
+            })
+            .await;
+    }
+    let min = min_offset(&members[1]).await;
+    let (answer, _) = pull(&members[2], &pull_header("T", min)).await;
+    assert_eq!(answer.code, response::SUCCESS);
+    for member in members {
+        member.stop().await;
+    }
+}
+
 /// Nothing goes before its time, unless an operator asks: then what has expired goes at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_need_not_wait_for_the_hour() {
@@ -115,6 +147,8 @@ async fn a_full_disk_refuses_sends_only() {
             "{remark}"
         );
     }
+    let info = member.info().await;
+    assert!(info["storeFull"].starts_with("the disk of /x"));
     let (answer, _) = pull(&member, &pull_header("T", 0)).await;
     assert_eq!(answer.code, response::SUCCESS);
     assert_eq!(update(&member, 1).await, response::SUCCESS);

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raftmq_broker::Broker;
 use raftmq_broker::config::checked::{self, Environment};
-use raftmq_broker::{Broker, StartError};
 use raftmq_proto::body::KvTable;
 use raftmq_proto::code::request;
 use raftmq_proto::frame::RemotingCommand;
@@ -39,6 +39,11 @@ impl Member {
 
     /// Starts the members of a group of three, and waits until each knows its part.
     pub(crate) async fn start_three() -> [Member; 3] {
+        Member::start_three_with("").await
+    }
+
+    /// The same with further configuration lines.
+    pub(crate) async fn start_three_with(more: &str) -> [Member; 3] {
         let ports = loop {
             let ports = [free_ports(), free_ports(), free_ports()];
             let apart = |a: u16, b: u16| a.abs_diff(b) > 3;
@@ -50,7 +55,7 @@ impl Member {
             .map(|id| format!("n{id}-127.0.0.1:{}", ports[id] + 1))
             .join(";");
         let start = |id: usize| {
-            let conf = conf(id, ports[id], &peers, "");
+            let conf = conf(id, ports[id], &peers, more);
             Box::pin(Member::start_in(TempDir::new().unwrap(), conf, ports[id]))
         };
         let (first, second, third) = tokio::join!(start(0), start(1), start(2));

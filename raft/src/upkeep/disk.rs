@@ -87,5 +87,5 @@ fn look(upkeep: &Upkeep) -> Option<DiskTrouble> {
     {
         return Some(DiskTrouble::Stalled(time));
     }
-    log.stats().no_space.then_some(DiskTrouble::Full)
+    log.full().map(|_| DiskTrouble::Full)
 }

@@ -66,6 +66,8 @@ pub(super) struct Holes {
     /// Apart from each other, ascending.
     list: Mutex<Vec<Hole>>,
     listeners: Mutex<Vec<Listener>>,
+    /// How many were repaired since the start.
+    repaired: AtomicU64,
     /// Counts truncations: what was looked for across one is not believed.
     pub(super) generation: AtomicU64,
 }
@@ -105,6 +107,14 @@ impl Holes {
             list: Mutex::new(list),
             ..Holes::default()
         }
+    }
+
+    pub(super) fn repaired(&self) -> u64 {
+        self.repaired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list.lock().len()
     }
 
     pub(super) fn all(&self) -> Vec<Hole> {
@@ -260,6 +270,7 @@ impl CommitLog {
         let mut list = shared.holes.list.lock();
         list.retain(|other| !other.is_at(hole));
         if is_all {
+            shared.holes.repaired.fetch_add(1, Ordering::Relaxed);
             tracing::info!(path = %hole.path.display(), first = hole.first_index,
                 next = hole.next_index, "damage of the commit log is repaired");
             return Ok(None);

@@ -136,6 +136,10 @@ pub struct LogStats {
     pub no_space: bool,
     /// How many times a segment was flushed since the start.
     pub flushes: u64,
+    /// Damaged places that are known and not repaired.
+    pub holes: usize,
+    /// Damaged places repaired since the start.
+    pub repaired: u64,
 }
 
 /// One entry's place and chain value.
@@ -419,6 +423,8 @@ impl CommitLog {
             }),
             no_space: shared.preparer.no_space(),
             flushes: shared.flusher.flushes(),
+            holes: shared.holes.count(),
+            repaired: shared.holes.repaired(),
         }
     }
 
