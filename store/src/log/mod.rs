@@ -21,6 +21,7 @@ mod flush;
 mod full;
 mod holes;
 mod index;
+mod options;
 mod prepare;
 mod purge;
 mod raw;
@@ -28,6 +29,7 @@ mod read;
 mod reader;
 mod recover;
 mod refill;
+mod repair;
 mod scrub;
 pub(crate) mod segment;
 #[cfg(test)]
@@ -36,7 +38,7 @@ mod walk;
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -51,6 +53,11 @@ use crate::poison::Poison;
 
 pub use base::LogBase;
 pub use holes::Hole;
+pub(crate) use options::check_segment_bytes;
+pub use options::{
+    FlushMode, LogOptions, PREPARE_AHEAD_DEFAULT, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
+};
 pub use purge::SegmentInfo;
 pub use refill::Refill;
 pub use scrub::{ScrubCursor, ScrubStep};
@@ -62,15 +69,6 @@ use index::Index;
 use prepare::Preparer;
 use segment::Segment;
 
-/// Smallest segment: large enough for a header and its blank end.
-pub const SEGMENT_BYTES_MIN: u64 = 4096;
-/// Largest segment: RocketMQ's setting is a Java `int`.
-pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// RocketMQ's default of `mappedFileSizeCommitLog`.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 1 << 30;
-/// Default distance that is prepared ahead of the tail.
-pub const PREPARE_AHEAD_DEFAULT: u64 = 32 * 1024 * 1024;
-
 /// What this process appended last is hardly on the disk only yet: it is not verified when read.
 const TRUSTED_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -78,44 +76,6 @@ const TRUSTED_BYTES: u64 = 256 * 1024 * 1024;
 /// with the reason why they may not be. Runs on the flush thread or inside `append`, `flush` or
 /// `truncate_after`; it must not block and must not call the log.
 pub type FlushCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
-
-/// When appended entries count as stored (RocketMQ: `flushDiskType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushMode {
-    /// After fdatasync; appends that wait at the same time share one.
-    Sync,
-    /// At once; fdatasync each interval.
-    Async {
-        /// Time between flushes (RocketMQ: `flushIntervalCommitLog`, 500 ms).
-        interval: Duration,
-    },
-}
-
-/// How a commit log is opened.
-#[derive(Debug, Clone)]
-pub struct LogOptions {
-    /// Folder of the segments (RocketMQ: `storePathCommitLog`).
-    pub dir: PathBuf,
-    /// Bytes of a segment (RocketMQ: `mappedFileSizeCommitLog`);
-    /// [`SEGMENT_BYTES_MIN`]..=[`SEGMENT_BYTES_MAX`]. Never changes in the life of a log.
-    pub segment_bytes: u64,
-    /// When entries count as stored.
-    pub flush: FlushMode,
-    /// Bytes written as zeros ahead of the tail; 0 turns the helper off.
-    pub prepare_ahead: u64,
-}
-
-impl LogOptions {
-    /// RocketMQ's default segment size, SYNC_FLUSH.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        LogOptions {
-            dir: dir.into(),
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-            flush: FlushMode::Sync,
-            prepare_ahead: PREPARE_AHEAD_DEFAULT,
-        }
-    }
-}
 
 /// Figures of a log, for metrics and `brokerStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,18 +422,6 @@ impl std::fmt::Debug for CommitLog {
             .field("end", &self.end_position())
             .finish_non_exhaustive()
     }
-}
-
-/// Refuses segment sizes that are not possible.
-pub(crate) fn check_segment_bytes(value: u64) -> Result<()> {
-    if (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::Option {
-        name: "mappedFileSizeCommitLog",
-        value,
-        allowed: format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"),
-    })
 }
 
 /// Whether a file of that name belongs to a commit log.

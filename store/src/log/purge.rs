@@ -1,6 +1,7 @@
 //! The beginning of the log: removing whole segments there, and what retention has to know.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use raftmq_proto::command::Command;
 use raftmq_proto::message::record::RecordRef;
@@ -31,6 +32,9 @@ pub struct SegmentInfo {
 impl CommitLog {
     /// Removes the segments of which all entries have an index of at most `upto`, oldest first;
     /// never the one being written. Returns the bytes given back, 0 when there is no such segment.
+    ///
+    /// The first entry that stays has to be committed, or one of those up to `upto`: if it were cut
+    /// off, another one in its place might belong into the segment that was removed.
     ///
     /// Durable on return. Slices of the removed segments stay readable, and keep their room until
     /// they are dropped; the log itself keeps neither a handle nor a map. A segment whose last
@@ -93,7 +97,9 @@ impl CommitLog {
     fn base_after(&self, upto: u64) -> Result<Option<LogBase>> {
         let next = upto.saturating_add(1).min(self.next_index());
         let segments: Vec<_> = self.shared().segments.read().iter().cloned().collect();
-        let begins = |s: &Segment| s.first_index().is_some_and(|first| first <= next);
+        let committed = self.shared().committed_next.load(Ordering::Acquire);
+        let stays = next.min(committed.max(upto.saturating_add(1)).saturating_sub(1));
+        let begins = |s: &Segment| s.first_index().is_some_and(|first| first <= stays);
         for pair in segments.windows(2).rev() {
             let [before, first] = pair else { continue };
             if !begins(first) {

@@ -22,6 +22,8 @@ use super::{LogOptions, Mark};
 
 /// Most segments that may be missing between others: more is a stray file, or no damage of ours.
 const MISSING_MAX: u64 = 1024;
+/// Most bytes written again at a start: more than lies between two checkpoints.
+const REWRITE_MAX: u64 = 128 * 1024 * 1024;
 
 pub(crate) struct Recovered {
     pub(crate) segments: VecDeque<Arc<Segment>>,
@@ -46,9 +48,13 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
         });
     }
     let size = options.segment_bytes;
-    let (base_file, base) = BaseFile::open(&**disk, dir, size)?;
+    let (mut base_file, base) = BaseFile::open(&**disk, dir, size)?;
     let mut starts = segment_starts(&**disk, dir, size)?;
-    remove_leftovers(&**disk, dir, &mut starts, &base)?;
+    if starts.first().is_some_and(|first| *first < base.position) {
+        // An fsync of it may have failed: the page cache says then what the disk does not.
+        base_file.save(&base)?;
+        remove_leftovers(&**disk, dir, &mut starts, &base)?;
+    }
     // Below the base it is the other slot of a damaged pair.
     let known = slot.and_then(|slot| slot.mark);
     let known = known.filter(|known| known.position >= base.position);
@@ -58,6 +64,13 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
             path: dir.join(file_name(0)),
             offset: 0,
             what: "file is missing, and so is the file base, which would say that it was removed; to have this member filled by its peers remove the store".to_owned(),
+        });
+    }
+    if starts.is_empty() && known.is_none() && slot.is_some() {
+        return Err(Error::Corrupt {
+            path: dir.join(file_name(base.position)),
+            offset: 0,
+            what: "file is missing, and with it the whole log; to have this member filled by its peers remove the store".to_owned(),
         });
     }
     let (mut segments, suspects) = open_segments(disk, options, &starts, &base, flushed)?;
@@ -82,7 +95,16 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
             "commit log ends before bytes that do not continue it");
     }
 
-    // Durable from here on is what was found, and only zeros behind it.
+    // Durable from here on is what was found, and only zeros behind it. The fsync that ended the
+    // last process may have left bytes in the page cache that will never reach the disk unless
+    // they are written again.
+    let rewrite = end
+        .saturating_sub(REWRITE_MAX)
+        .max(flushed)
+        .max(base.position);
+    for segment in segments.iter().take(tail + 1).skip(first_walked) {
+        segment.rewrite(rewrite.max(segment.start), end.min(segment.end()))?;
+    }
     for segment in segments.iter().take(tail + 1).skip(first_walked) {
         segment.sync()?;
     }
@@ -118,9 +140,6 @@ fn remove_leftovers(
     base: &LogBase,
 ) -> Result<()> {
     let kept = starts.partition_point(|start| *start < base.position);
-    if kept == 0 {
-        return Ok(());
-    }
     for start in starts.drain(..kept) {
         let path = dir.join(file_name(start));
         disk.remove(&path).map_err(Error::io("remove", &path))?;

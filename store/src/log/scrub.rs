@@ -61,6 +61,7 @@ impl CommitLog {
             Walk::new(segments, base.position, base.mark(), until)?
         };
         walk.cold(chunk);
+        walk.know(known.clone());
         let began = walk.position();
         let mut finished = false;
         let mut examined = None;

@@ -279,6 +279,22 @@ impl Segment {
         zero(&*self.file()?, from, to).map_err(Error::io("write", &self.path))
     }
 
+    /// Writes once more what stands between two global positions.
+    pub(crate) fn rewrite(&self, from: u64, to: u64) -> Result<()> {
+        let file = self.file()?;
+        let mut buffer = Vec::new();
+        let mut at = from;
+        while at < to {
+            let size = (to - at).min(ZEROS as u64);
+            buffer.resize(size as usize, 0);
+            file.read_at(&mut buffer, at - self.start)
+                .map_err(Error::io("read", &self.path))?;
+            self.write(&[&buffer], at - self.start)?;
+            at += size;
+        }
+        Ok(())
+    }
+
     /// Makes sure that only zeros follow `offset`, and that this is durable. True when there was
     /// something else.
     pub(crate) fn clean_after(&self, offset: u64) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! The log against a list of entries as its model, through any sequence of appends, truncations,
 //! restarts and crashes; and what a failing disk does to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 

@@ -11,6 +11,7 @@ use crate::entry::{HEADER, Header, LogId};
 use crate::error::{Error, Result};
 
 use super::Mark;
+use super::holes::Hole;
 use super::reader::Reader;
 use super::segment::{At, Segment};
 
@@ -77,6 +78,8 @@ pub(super) struct Walk {
     until: u64,
     /// Read from the device, so many bytes at once.
     cold: Option<usize>,
+    /// Holes that were found before: they end where they ended then, if they still can.
+    holes: Vec<Hole>,
 }
 
 impl Walk {
@@ -101,6 +104,7 @@ impl Walk {
             last,
             until,
             cold: None,
+            holes: Vec::new(),
         })
     }
 
@@ -129,6 +133,10 @@ impl Walk {
     pub(super) fn cold(&mut self, chunk: usize) {
         self.cold = Some(chunk);
         self.reader.cold(chunk);
+    }
+
+    pub(super) fn know(&mut self, holes: Vec<Hole>) {
+        self.holes = holes;
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -255,6 +263,9 @@ impl Walk {
     /// is followed by its successor is preferred; it is the damaged entry's own successor if the
     /// header of that one still says where it is.
     fn resync(&self) -> Result<(Option<Header>, Option<Error>)> {
+        if let Some(known) = self.known_end()? {
+            return Ok((Some(known), None));
+        }
         let mut lone = None;
         let mut failed = None;
         // CRC of a whole entry that is left over from an earlier life: what follows it is, too.
@@ -293,6 +304,22 @@ impl Walk {
             failed = failed.or(reader.unreadable);
         }
         Ok((lone, failed))
+    }
+
+    /// The entry at the end of a hole that is known.
+    fn known_end(&self) -> Result<Option<Header>> {
+        let here = (self.position, self.next_index());
+        let known = |hole: &&Hole| (hole.position, hole.first_index) == here;
+        let Some(hole) = self.holes.iter().find(known) else {
+            return Ok(None);
+        };
+        let holds = |s: &&Arc<Segment>| (s.start..s.end()).contains(&hole.end);
+        let Some(segment) = self.segments.iter().find(holds) else {
+            return Ok(None);
+        };
+        let header = self.reader_of(segment)?.entry(hole.end);
+        let fits = |h: &Header| h.id.index == hole.next_index && h.position < self.until;
+        Ok(header.ok().filter(fits))
     }
 
     /// The entry right behind another one, if it is whole and has the next index.

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::super::tests::{DIR, append, by_hand, ignore, message, open, raws};
 use super::*;
 use crate::disk::{Fault, MemoryDisk, Operation};
-use crate::entry::{EntryKind, HEADER, LogId, NewEntry};
+use crate::entry::{EntryKind, HEADER, Header, LogId, NewEntry, verify};
 use crate::log::ScrubCursor;
 use crate::log::segment::file_name;
 

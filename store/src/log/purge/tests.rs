@@ -34,6 +34,13 @@ fn filled(disk: &MemoryDisk) -> CommitLog {
         append(&log, term, &[1000, 900, 1200, 10, 700, 1300]).unwrap();
     }
     log.flush().unwrap();
+    log.set_committed(log.next_index() - 1);
+    log
+}
+
+fn reopen(disk: &MemoryDisk) -> CommitLog {
+    let log = open(disk, &by_hand(4096)).unwrap();
+    log.set_committed(log.next_index() - 1);
     log
 }
 
@@ -65,7 +72,7 @@ fn whole_segments_are_removed() {
             let below = log.read(base.next_index.wrapping_sub(1), base.next_index, None);
             assert!(matches!(below, Err(Error::OutOfRange { .. })) || base.next_index == 0);
             drop(log);
-            log = open(&disk, &by_hand(4096)).unwrap();
+            log = reopen(&disk);
         }
     }
     assert_eq!(log.segments().unwrap().len(), 1, "the active one stays");
@@ -74,25 +81,38 @@ fn whole_segments_are_removed() {
     assert_eq!(log.next_index(), model.len() as u64 + 1);
 }
 
-/// A log can be cut back to its base, and goes on from the entry that was removed there.
+/// The entry behind what is removed cannot be cut off any more.
+#[test]
+fn the_first_entry_stays() {
+    let disk = MemoryDisk::new();
+    drop(filled(&disk));
+    let log = open(&disk, &by_hand(4096)).unwrap();
+    let second = log.shared().segment(4096).unwrap().first_index().unwrap();
+    assert_eq!(log.purge(second - 1).unwrap(), 0, "it may not be committed");
+    assert_eq!(log.purge(second).unwrap(), 4096);
+    assert_eq!(log.first_index(), second);
+}
+
+/// A log that was filled from nothing but a base goes on from the entry before it.
 #[test]
 fn log_may_be_empty_above_its_base() {
+    let source = filled(&MemoryDisk::new());
+    let model = rest(&source);
+    source.purge(12).unwrap();
+    let base = source.base();
     let disk = MemoryDisk::new();
-    let log = filled(&disk);
-    let model = rest(&log);
-    log.purge(12).unwrap();
-    let base = log.base();
-    log.truncate_after(base.prev.map(|prev| prev.index))
-        .unwrap();
-    for log in [log.clone(), {
-        drop(log);
-        open(&disk, &by_hand(4096)).unwrap()
-    }] {
+    let shared = std::sync::Arc::new(disk.clone());
+    let refill = crate::Refill::open(shared, Path::new(DIR), 4096, base).unwrap();
+    refill.finish().unwrap();
+    for _ in 0..2 {
+        let log = open(&disk, &by_hand(4096)).unwrap();
         assert_eq!((log.last(), log.base()), (None, base));
         assert_eq!(log.end_position(), base.position);
         assert_eq!(log.flushed_position(), base.position);
         assert_eq!(log.flushed_next(), base.next_index);
         log.append([], ignore()).unwrap();
+        log.truncate_after(base.prev.map(|prev| prev.index))
+            .unwrap();
         log.sync().unwrap();
     }
     let log = open(&disk, &by_hand(4096)).unwrap();
@@ -123,7 +143,7 @@ fn stops_anywhere() {
             finished &= log.purge(15).is_ok();
             let disk = crash(&disk, seed);
             drop(log);
-            let log = open(&disk, &by_hand(4096)).unwrap();
+            let log = reopen(&disk);
             assert!(!finished || log.base() == reference.base());
             assert_eq!(rest(&log), model[log.first_index() as usize..]);
             assert_eq!(files(&disk).len(), log.segments().unwrap().len());
@@ -206,6 +226,7 @@ fn segments_and_their_times() {
         log.append([entry], ignore()).unwrap();
     }
     log.flush().unwrap();
+    log.set_committed(log.next_index() - 1);
     let segments = log.segments().unwrap();
     assert!(segments.len() > 4);
     assert!(

@@ -15,6 +15,7 @@ fn source() -> CommitLog {
         append(&log, term, &[1000, 900, 1200, 10, 700, 1300, 0]).unwrap();
     }
     log.flush().unwrap();
+    log.set_committed(40);
     log.purge(20).unwrap();
     log
 }
