@@ -13,6 +13,8 @@ pub struct Binaries {
     pub broker: PathBuf,
     /// `mqnamesrv`.
     pub nameserver: PathBuf,
+    /// `mqadmin`.
+    pub admin: PathBuf,
 }
 
 impl Binaries {
@@ -49,6 +51,7 @@ fn in_folder(folder: &Path) -> Result<Binaries> {
     Ok(Binaries {
         broker: program("mqbroker")?,
         nameserver: program("mqnamesrv")?,
+        admin: program("mqadmin")?,
     })
 }
 
@@ -71,6 +74,8 @@ fn build(folder: &Path) -> Result<()> {
             "raftmq-broker",
             "-p",
             "raftmq-namesrv",
+            "-p",
+            "raftmq-admin",
             "--bins",
         ]);
     match folder.file_name().and_then(|name| name.to_str()) {
@@ -83,7 +88,7 @@ fn build(folder: &Path) -> Result<()> {
     let status = command.status().context("run cargo")?;
     ensure!(
         status.success(),
-        "building mqbroker and mqnamesrv failed: {status}"
+        "building mqbroker, mqnamesrv and mqadmin failed: {status}"
     );
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! All messages of a queue are in one total order, so no search is needed: every check is a walk over the sends and the
 //! contents with a hash table beside it; only the acknowledgements are sorted by time.
 //!
+//! What was below a queue's minimum has been trimmed. Of that, what consumers read before stands for what was stored.
+//!
 //! | anomaly | promise broken |
 //! |---|---|
 //! | lost | an acknowledged message can be read |
@@ -23,7 +25,7 @@ use std::collections::btree_map::BTreeMap;
 use std::fmt;
 
 use crate::clock::Nanos;
-use crate::history::{Key, Send};
+use crate::history::{FoundKey, Key, Send};
 use crate::readback::{Contents, Message};
 use crate::tail::Observation;
 
@@ -93,6 +95,10 @@ pub struct Verdict {
     pub stored: usize,
     /// Messages read meanwhile by consumers.
     pub observed: usize,
+    /// Acknowledged sends that were trimmed.
+    pub trimmed: usize,
+    /// Of those, how many no consumer had read before: nothing vouches for them.
+    pub trimmed_unread: usize,
 }
 
 impl Verdict {
@@ -118,6 +124,10 @@ impl fmt::Display for Verdict {
             "{} acknowledged, {} unknown ({} of them stored), {} refused; {} read back, {} read meanwhile",
             self.acked, self.unknown, self.unknown_stored, self.refused, self.stored, self.observed
         )?;
+        if self.trimmed > 0 {
+            let (trimmed, unread) = (self.trimmed, self.trimmed_unread);
+            write!(f, ", {trimmed} trimmed ({unread} of them unread)")?;
+        }
         let mut by_kind: BTreeMap<Anomaly, Vec<&Finding>> = BTreeMap::new();
         for finding in &self.findings {
             by_kind.entry(finding.anomaly).or_default().push(finding);
@@ -142,6 +152,7 @@ impl fmt::Display for Verdict {
 pub fn check(evidence: Evidence<'_>) -> Verdict {
     let mut judge = Judge::new(evidence);
     judge.offsets_are_dense();
+    judge.what_was_trimmed_was_sent();
     judge.every_stored_message_was_sent();
     judge.every_ack_stands();
     judge.order_follows_acks();
@@ -170,12 +181,20 @@ pub fn check_unchanged(earlier: &Contents, later: &Contents) -> Vec<Finding> {
     findings
 }
 
+/// Whether a place is below the minimum of its queue.
+fn is_trimmed(contents: &Contents, queue: i32, offset: i64) -> bool {
+    let queue = contents.queues.get(&queue);
+    queue.is_some_and(|queue| offset < queue.min)
+}
+
 struct Judge<'a> {
     sends: &'a [Send],
     contents: &'a Contents,
     observed: &'a [Observation],
     /// Key → index into `sends`.
     index: HashMap<Key, usize>,
+    /// What consumers read before it was trimmed, by queue and offset.
+    trimmed: HashMap<(i32, i64), &'a FoundKey>,
     /// Copies found of each send.
     copies: Vec<u32>,
     verdict: Verdict,
@@ -199,7 +218,11 @@ impl<'a> Judge<'a> {
             observed: evidence.observed.len(),
             ..Verdict::default()
         };
+        let below = |seen: &&Observation| is_trimmed(evidence.contents, seen.queue, seen.offset);
+        let trimmed = evidence.observed.iter().filter(below);
+        let trimmed = trimmed.map(|seen| ((seen.queue, seen.offset), &seen.key));
         Judge {
+            trimmed: trimmed.collect(),
             sends,
             contents: evidence.contents,
             observed: evidence.observed,
@@ -256,6 +279,27 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn what_was_trimmed_was_sent(&mut self) {
+        let trimmed: Vec<_> = self.trimmed.iter().map(|(at, key)| (*at, *key)).collect();
+        for ((queue, offset), key) in trimmed {
+            let place = format!("queue {queue} offset {offset}, trimmed meanwhile,");
+            let known = key.as_ref().ok().and_then(|key| self.index.get(key));
+            let Some(index) = known.copied() else {
+                self.find(Anomaly::Phantom, format!("{place} held {key:?}"));
+                continue;
+            };
+            let send = &self.sends[index];
+            self.copies[index] += 1;
+            if send.queue >= 0 && send.queue != queue {
+                let detail = format!(
+                    "{} was sent to queue {}, {place} held it",
+                    send.key, send.queue
+                );
+                self.find(Anomaly::Misplaced, detail);
+            }
+        }
+    }
+
     fn every_stored_message_was_sent(&mut self) {
         let contents = self.contents;
         for (queue, message) in contents
@@ -300,7 +344,11 @@ impl<'a> Judge<'a> {
             }
             match &send.outcome {
                 crate::history::Outcome::Acked(_) => {
-                    if copies == 0 {
+                    let ack = send.ack();
+                    if ack.is_some_and(|ack| is_trimmed(self.contents, ack.queue, ack.offset)) {
+                        self.verdict.trimmed += 1;
+                        self.verdict.trimmed_unread += usize::from(copies == 0);
+                    } else if copies == 0 {
                         self.find(Anomaly::Lost, format!("{} {:?}", send.key, send.ack()));
                     }
                 }
@@ -332,7 +380,18 @@ impl<'a> Judge<'a> {
                 self.find(Anomaly::Reused, detail);
             }
             if self.copies[index] == 0 {
-                continue; // lost, said already
+                continue; // lost, said already; or trimmed
+            }
+            if is_trimmed(self.contents, ack.queue, ack.offset) {
+                let found = self.trimmed.get(&(ack.queue, ack.offset));
+                if found.is_some_and(|found| **found != Ok(send.key)) {
+                    let detail = format!(
+                        "{} was acknowledged at queue {} offset {}, where {found:?} was read",
+                        send.key, ack.queue, ack.offset
+                    );
+                    self.find(Anomaly::Moved, detail);
+                }
+                continue;
             }
             let found = self.at(ack.queue, ack.offset);
             if found.is_none_or(|message| message.key != Ok(send.key)) {
@@ -407,6 +466,9 @@ impl<'a> Judge<'a> {
 
     fn observations_stand(&mut self) {
         for observation in self.observed {
+            if is_trimmed(self.contents, observation.queue, observation.offset) {
+                continue;
+            }
             let found = self.at(observation.queue, observation.offset);
             if found.map(|message| &message.key) != Some(&observation.key) {
                 let detail = format!(

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::binaries::Binaries;
 use crate::calls::{self, GroupAddresses, Sent};
 use crate::clock::Nanos;
+use crate::disk::Disk;
 use crate::figures::say;
 use crate::ports::free_port;
 use crate::process::{Process, tail};
@@ -61,6 +62,8 @@ pub struct Options {
     pub sites: Vec<Site>,
     /// The address by which members and clients reach the nameservers.
     pub nameserver_host: String,
+    /// Gives each member's store a file system of its own with so many bytes.
+    pub disk_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -72,6 +75,7 @@ impl Default for Options {
             conf: Vec::new(),
             sites: Vec::new(),
             nameserver_host: Site::default().host,
+            disk_bytes: None,
         }
     }
 }
@@ -151,6 +155,8 @@ pub struct Cluster {
     pub nameservers: Vec<Nameserver>,
     /// The members.
     pub members: Vec<Member>,
+    /// After the members, which are to be gone when these are dropped.
+    disks: Vec<Disk>,
     passed: bool,
 }
 
@@ -178,6 +184,7 @@ impl Cluster {
             root,
             nameservers: Vec::new(),
             members: Vec::new(),
+            disks: Vec::new(),
             passed: false,
             options,
         };
@@ -212,6 +219,11 @@ impl Cluster {
                 log: root.join(format!("broker-n{number}.out")),
                 process: None,
             });
+        }
+        if let Some(bytes) = cluster.options.disk_bytes {
+            for member in &cluster.members {
+                cluster.disks.push(Disk::mount(&member.store, bytes)?);
+            }
         }
         for member in &cluster.members {
             let text = cluster.conf_of(member, GROUP);
@@ -328,6 +340,39 @@ impl Cluster {
             .arg("-c")
             .arg(conf);
         Ok(command)
+    }
+
+    /// Runs `mqadmin` with the nameservers of this cluster, and returns what it printed.
+    pub fn admin(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&Binaries::locate()?.admin);
+        let command = command.current_dir(&self.root).env("HOME", &self.root);
+        let (name, options) = words.split_first().context("no command")?;
+        command.args([*name, "-n", &self.nameserver_addresses()]);
+        let output = command.args(options).output().context("run mqadmin")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "mqadmin {words:?}: {said} {complaint}"
+        );
+        Ok(said)
+    }
+
+    /// How often a member has logged `words` so far.
+    pub fn said(&self, index: usize, words: &str) -> usize {
+        let log = std::fs::read(&self.members[index].log).unwrap_or_default();
+        String::from_utf8_lossy(&log)
+            .lines()
+            .filter(|line| line.contains(words))
+            .count()
+    }
+
+    /// Waits until a member has logged `words` more than `before` times.
+    pub fn wait_said(&self, index: usize, words: &str, before: usize) -> Result<()> {
+        let what = format!("member n{index} to log '{words}'");
+        wait_for(&what, SERVING_WITHIN, Duration::from_millis(20), || {
+            (self.said(index, words) > before).then_some(())
+        })
     }
 
     /// Starts every member that is not running.
@@ -562,6 +607,9 @@ impl Drop for Cluster {
         }
         for nameserver in &mut self.nameservers {
             nameserver.process = None;
+        }
+        if self.passed {
+            self.disks.clear();
         }
         if self.passed && !std::thread::panicking() {
             if let Err(error) = std::fs::remove_dir_all(&self.root) {

@@ -19,6 +19,7 @@ pub mod calls;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
+pub mod disk;
 pub mod figures;
 pub mod group;
 pub mod history;

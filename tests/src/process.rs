@@ -123,6 +123,30 @@ impl Process {
         self.status_bytes("VmHWM:")
     }
 
+    /// Files below `folder` that were removed and that the process still holds, open or mapped.
+    pub fn removed_files(&self, folder: &Path) -> Result<Vec<String>> {
+        let folder = folder.to_string_lossy();
+        let is_one = |text: &str| text.contains(&*folder) && text.ends_with("(deleted)");
+        let path = format!("/proc/{}/maps", self.child.id());
+        let maps = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let mut held: Vec<String> = maps
+            .lines()
+            .filter(|line| is_one(line))
+            .map(|line| format!("mapped: {line}"))
+            .collect();
+        let path = format!("/proc/{}/fd", self.child.id());
+        let open = std::fs::read_dir(&path).with_context(|| format!("list {path}"))?;
+        for entry in open.flatten() {
+            // A descriptor that is closed meanwhile is none.
+            if let Ok(target) = std::fs::read_link(entry.path())
+                && is_one(&target.to_string_lossy())
+            {
+                held.push(format!("open: {}", target.display()));
+            }
+        }
+        Ok(held)
+    }
+
     fn status_bytes(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

@@ -93,6 +93,10 @@ impl Log {
         })
     }
 
+    fn begin(&self) -> Option<u64> {
+        self.segments.first().map(|(start, _)| *start)
+    }
+
     fn read(&self, position: u64, bytes: usize) -> Result<Vec<u8>> {
         let segment = position / self.segment_bytes * self.segment_bytes;
         let file = self
@@ -156,6 +160,12 @@ pub fn require_identical(cluster: &mut Cluster) -> Result<Compared> {
                 .collect::<Result<_>>()?;
             let expected = logs[leader].record_at(fence)?;
             for log in &logs {
+                // Each member removes what was trimmed in its own time.
+                ensure!(
+                    log.begin() == logs[leader].begin(),
+                    "{} begins elsewhere",
+                    log.folder.display()
+                );
                 ensure!(
                     log.record_at(fence)? == expected,
                     "{} differs at {fence}",
@@ -196,7 +206,7 @@ pub fn last_entry(folder: &Path) -> Result<(Vec<u8>, u64)> {
 pub fn scribble(folder: &Path, position: u64, bytes: &[u8]) -> Result<()> {
     let log = Log::open(folder)?;
     let segment = position / log.segment_bytes * log.segment_bytes;
-    let path = folder.join(format!("{segment:020}"));
+    let path = file(folder, segment);
     let file = std::fs::OpenOptions::new()
         .write(true)
         .open(&path)
@@ -205,6 +215,24 @@ pub fn scribble(folder: &Path, position: u64, bytes: &[u8]) -> Result<()> {
     let fitting = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
     file.write_all_at(&bytes[..fitting], position - segment)
         .context("scribble")
+}
+
+/// Flips bits of the byte at `position`, of a running or stopped member.
+pub fn flip(folder: &Path, position: u64) -> Result<()> {
+    let log = Log::open(folder)?;
+    let byte = log.read(position, 1)?[0];
+    scribble(folder, position, &[byte ^ 0x55])
+}
+
+/// The first positions of the segments that have a file.
+pub fn starts(folder: &Path) -> Result<Vec<u64>> {
+    let log = Log::open(folder)?;
+    Ok(log.segments.iter().map(|(start, _)| *start).collect())
+}
+
+/// The file of the segment that begins at `start`.
+pub fn file(folder: &Path, start: u64) -> PathBuf {
+    folder.join(format!("{start:020}"))
 }
 
 fn compare(logs: &[Log], end: u64) -> Result<Compared> {

@@ -27,6 +27,8 @@ pub struct Observation {
 #[derive(Debug, Default)]
 struct Seen {
     observations: Vec<Observation>,
+    /// Messages that were trimmed before their consumer came to them.
+    skipped: usize,
     /// What no consumer may meet: offsets that jump, or a queue that became shorter than what was read from it.
     complaints: Vec<String>,
 }
@@ -35,6 +37,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct Tail {
     stop: Arc<AtomicBool>,
+    trims: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -53,6 +56,7 @@ impl Tail {
     /// As [`Tail::start`], from the given offset in each queue.
     pub fn start_from(addresses: &[String], topic: &str, offsets: &[i64]) -> Tail {
         let stop = Arc::new(AtomicBool::new(false));
+        let trims = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let threads = (0_i32..)
             .zip(offsets)
@@ -63,6 +67,7 @@ impl Tail {
                     queue,
                     at: *offset,
                     stop: Arc::clone(&stop),
+                    trims: Arc::clone(&trims),
                     seen: Arc::clone(&seen),
                 };
                 std::thread::spawn(move || follower.run())
@@ -70,18 +75,27 @@ impl Tail {
             .collect();
         Tail {
             stop,
+            trims,
             seen,
             threads,
         }
     }
 
-    /// How many messages have been seen so far.
+    /// From now on a consumer may be sent on from an offset that was trimmed.
+    pub fn allow_trims(&self) {
+        self.trims.store(true, Ordering::Relaxed);
+    }
+
+    /// How many messages have been seen so far, or were trimmed before that.
     pub fn seen(&self) -> usize {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .observations
-            .len()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.observations.len() + seen.skipped
+    }
+
+    /// How many messages were trimmed before they were seen.
+    pub fn skipped(&self) -> usize {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.skipped
     }
 
     /// Stops and returns what was seen; an error when a consumer met something that no consumer may meet.
@@ -117,6 +131,7 @@ struct Follower {
     queue: i32,
     at: i64,
     stop: Arc<AtomicBool>,
+    trims: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -147,9 +162,7 @@ impl Follower {
                 hold,
             )?;
             if pulled.code == calls::response::PULL_OFFSET_MOVED {
-                let (at, next) = (self.at, pulled.next);
-                self.complain(format!("{address}: moved from offset {at} to {next}"));
-                self.at = next;
+                self.moved(address, pulled.next, pulled.min);
             }
             for record in pulled.records()? {
                 if record.queue_offset != self.at || record.queue != self.queue {
@@ -170,6 +183,20 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    fn moved(&mut self, address: &str, next: i64, min: i64) {
+        let at = std::mem::replace(&mut self.at, next);
+        let trimmed = self.trims.load(Ordering::Relaxed) && next == min;
+        match usize::try_from(next - at) {
+            Ok(count) if trimmed => {
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.skipped += count;
+            }
+            _ => self.complain(format!(
+                "{address}: moved from offset {at} to {next}, the minimum being {min}"
+            )),
+        }
     }
 
     fn complain(&self, what: String) {

@@ -62,6 +62,7 @@ pub struct Trial {
     workload: Option<Workload>,
     java: Option<JavaProducer>,
     tail: Option<Tail>,
+    trims: bool,
     history: History,
     /// The group; faults are up to the test.
     pub cluster: Cluster,
@@ -112,6 +113,7 @@ impl Trial {
             workload: Some(workload),
             java,
             tail: Some(tail),
+            trims: false,
             history,
             cluster,
         };
@@ -126,6 +128,14 @@ impl Trial {
         self.workload
             .as_ref()
             .expect("the producers have not been stopped")
+    }
+
+    /// From now on the log may be trimmed; before, a queue that does not begin with 0 is an error.
+    pub fn allow_trims(&mut self) {
+        self.trims = true;
+        if let Some(tail) = &self.tail {
+            tail.allow_trims();
+        }
     }
 
     /// What the producers did so far.
@@ -145,6 +155,16 @@ impl Trial {
         self.workload()
             .wait_acked(Nanos::now(), 0, Duration::from_secs(30))
             .map(|_| ())
+    }
+
+    /// Reads everything through a member while everyone works: no message may be other than it was sent.
+    pub fn require_intact(&self, member: usize) -> Result<()> {
+        let contents = self.read(member)?;
+        for (queue, held) in &contents.queues {
+            let bad = held.messages.iter().find(|message| !message.intact);
+            ensure!(bad.is_none(), "n{member} serves in queue {queue} {bad:?}");
+        }
+        Ok(())
     }
 
     /// `kill -9` of the leader while everyone sends. Waits until another member leads, every producer goes on, and the
@@ -278,8 +298,9 @@ impl Trial {
             "the consumers that read along to reach the end",
             Duration::from_secs(60),
             Duration::from_millis(20),
-            || (tail.seen() >= contents.len()).then(|| tail.seen()),
+            || (tail.seen() >= ever_stored(&contents)).then(|| tail.seen()),
         );
+        let skipped = tail.skipped();
         let observed = tail.stop()?;
         let verdict = self.history.with(|sends| {
             checker::check(Evidence {
@@ -290,6 +311,15 @@ impl Trial {
         });
         verdict.require_clean()?;
         say(format!("{verdict}"));
+        for (queue, held) in &contents.queues {
+            let min = held.min;
+            ensure!(self.trims || min == 0, "queue {queue} begins with {min}");
+        }
+        ensure!(
+            verdict.trimmed_unread <= skipped,
+            "{} acknowledged messages were trimmed unread, consumers were sent past {skipped}",
+            verdict.trimmed_unread
+        );
         seen?;
         let follower = (leader + 1) % self.cluster.members.len();
         let through_follower = self.read(follower)?;
@@ -314,4 +344,13 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// How many messages the queues have had, trimmed ones included.
+fn ever_stored(contents: &Contents) -> usize {
+    let each = contents
+        .queues
+        .values()
+        .map(|queue| usize::try_from(queue.max).unwrap_or(0));
+    each.sum()
 }

@@ -1,0 +1,142 @@
+//! Bytes that rot, and files that are gone.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use raftmq_tests::figures::say;
+use raftmq_tests::segments::{file, flip, starts};
+use raftmq_tests::serial::turn;
+use raftmq_tests::trial::{Load, Trial};
+use raftmq_tests::wait::{wait_for, wait_ok};
+
+use crate::options;
+use crate::trimmed::wait_segments;
+
+const WITHIN: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(50);
+
+/// Two members have damage in closed segments, each at other places. Nobody is ever given it, and each is mended from those
+/// that have what belongs there.
+pub(crate) fn in_the_log() -> Result<()> {
+    let _turn = turn()?;
+    let options = options().with("storeScrubRate", "1073741824");
+    let mut trial = Trial::begin(options, Load::default())?;
+    let leader = trial.cluster.wait_leader()?;
+    wait_segments(&trial, leader, 3)?;
+    let damage: [(usize, &[u64]); 2] = [
+        // In the header of the very first entry, in a body, in the last bytes of a segment, in two entries side by side.
+        (leader, &[10, 1_000_000, 1_000_100]),
+        (
+            (leader + 1) % 3,
+            &[2_500_000, (4 << 20) - 1, (4 << 20) + 40, 6_000_000],
+        ),
+    ];
+    let mut sound = Vec::new();
+    for (member, places) in damage {
+        let folder = trial.cluster.members[member].commit_log();
+        let bytes = std::fs::read(file(&folder, 0))?;
+        for place in places {
+            flip(&folder, *place)?;
+        }
+        sound.push((folder, bytes));
+    }
+    // Found on reading, by whoever reads, or by the search that each start begins.
+    for member in 0..3 {
+        trial.require_intact(member)?;
+    }
+    for (member, _) in damage {
+        trial.cluster.terminate(member, WITHIN)?;
+        trial.cluster.start_member(member)?;
+        trial.cluster.wait_member(member)?;
+        trial.require_intact(member)?;
+    }
+    for (folder, bytes) in sound {
+        let what = format!("{} to be mended", folder.display());
+        wait_ok(&what, WITHIN, STEP, || {
+            let found = std::fs::read(file(&folder, 0))?;
+            let other = found
+                .iter()
+                .zip(&bytes)
+                .position(|(found, sound)| found != sound);
+            ensure!(other.is_none(), "it differs at {other:?}");
+            Ok(())
+        })?;
+    }
+    for (member, _) in damage {
+        let mended = trial.cluster.said(member, "damage in the log is mended");
+        ensure!(mended > 0, "n{member} does not say that it mended anything");
+        say(format!("n{member} mended {mended} places"));
+    }
+    trial.wait_progress()?;
+    trial.finish()
+}
+
+/// A follower is stopped, loses something, and comes up by itself each time.
+pub(crate) fn while_stopped() -> Result<()> {
+    let _turn = turn()?;
+    let options = options().with("storeScrubRate", "1073741824");
+    let mut trial = Trial::begin(options, Load::default())?;
+    let leader = trial.cluster.wait_leader()?;
+    let victim = (leader + 1) % 3;
+    let store = trial.cluster.members[victim].store.clone();
+    let log = trial.cluster.members[victim].commit_log();
+    wait_segments(&trial, leader, 2)?;
+    wait_for("a file of the state database", WITHIN, STEP, || {
+        largest_table(&store).ok()
+    })?;
+
+    let step = |trial: &mut Trial, what: &str, damage: &dyn Fn() -> Result<()>| {
+        trial.cluster.kill(victim)?;
+        damage().context(what.to_owned())?;
+        trial.cluster.start_member(victim)?;
+        trial.cluster.wait_member(victim).context(what.to_owned())?;
+        say(format!("n{victim} is up again with {what}"));
+        trial.wait_progress()
+    };
+    let rebuilt = "the state database is damaged";
+    step(&mut trial, "a flipped byte in its state database", &|| {
+        let table = largest_table(&store)?;
+        flip_byte(&table, table.metadata()?.len() / 3)
+    })?;
+    trial.cluster.wait_said(victim, rebuilt, 0)?;
+    trial.cluster.wait_member(victim)?;
+    step(&mut trial, "a flipped byte in its vote", &|| {
+        flip_byte(&store.join("vote"), 9)
+    })?;
+    trial.cluster.wait_said(victim, "votes again", 0)?;
+    step(&mut trial, "no state database", &|| {
+        std::fs::remove_dir_all(store.join("state")).context("remove the state")
+    })?;
+    step(&mut trial, "a segment in the middle missing", &|| {
+        let second = *starts(&log)?.get(1).context("few segments")?;
+        std::fs::remove_file(file(&log, second)).context("remove a segment")
+    })?;
+    step(&mut trial, "its first segment missing", &|| {
+        let first = *starts(&log)?.first().context("no segment")?;
+        std::fs::remove_file(file(&log, first)).context("remove a segment")
+    })?;
+    trial.finish()
+}
+
+fn largest_table(store: &Path) -> Result<PathBuf> {
+    let tables = std::fs::read_dir(store.join("state"))?.flatten();
+    let tables = tables.map(|entry| entry.path()).filter(|path| {
+        let kind = path.extension();
+        kind.is_some_and(|kind| kind == "sst")
+    });
+    tables
+        .max_by_key(|path| path.metadata().map_or(0, |file| file.len()))
+        .context("no table yet")
+}
+
+fn flip_byte(path: &Path, at: u64) -> Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).context("read a byte")?;
+    file.write_all_at(&[byte[0] ^ 0x55], at)
+        .context("write a byte")
+}

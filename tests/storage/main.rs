@@ -1,0 +1,95 @@
+//! What the disk does to a store: the beginning of the log goes, members come back without what they had, bytes rot, disks
+//! run full.
+//!
+//! This process moves into a mount namespace of its own before it starts any thread, so that small disks mounted for members
+//! are gone with it. Where that is not permitted, the tests that need it are skipped, loudly.
+//!
+//! `cargo test … --test storage -- NAME` runs the tests whose names contain NAME.
+
+mod damaged;
+mod full;
+mod seeded;
+mod trimmed;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use raftmq_tests::cluster::Options;
+use raftmq_tests::disk::enter_private_mounts;
+use raftmq_tests::figures::say;
+
+type Case = fn() -> Result<()>;
+
+/// Name, test, whether it mounts disks.
+const ALL: &[(&str, Case, bool)] = &[
+    ("trimmed::under_load", trimmed::under_load, false),
+    ("seeded::past_the_log", seeded::past_the_log, false),
+    ("seeded::wiped_and_killed", seeded::wiped_and_killed, false),
+    ("damaged::in_the_log", damaged::in_the_log, false),
+    ("damaged::while_stopped", damaged::while_stopped, false),
+    (
+        "full::of_the_leader_and_of_all",
+        full::of_the_leader_and_of_all,
+        true,
+    ),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let mounts = enter_private_mounts();
+    let mut failed = Vec::new();
+    for (name, case, mounting) in ALL {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        if let (true, Err(error)) = (mounting, &mounts) {
+            say(format!(
+                "SKIPPED {name}: nothing can be mounted here ({error:#})"
+            ));
+            continue;
+        }
+        say(format!("test {name} ..."));
+        match case() {
+            Ok(()) => say(format!("test {name} ... ok")),
+            Err(error) => {
+                say(format!("test {name} ... FAILED: {error:?}"));
+                failed.push(*name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    say(format!("failed: {}", failed.join(", ")));
+    ExitCode::FAILURE
+}
+
+/// Small segments, of which nothing goes unless the test asks for it, whatever this machine's hour and disk are.
+fn options() -> Options {
+    Options {
+        segment_bytes: 4 << 20,
+        ..Options::default()
+    }
+    .with("maxMessageSize", "131072")
+    .with("fileReservedTime", "0")
+    .with("deleteWhen", &far_hour().to_string())
+    .with("diskMaxUsedSpaceRatio", "95")
+    .with("cleanFileForciblyEnable", "false")
+    .with("cleanResourceInterval", "100")
+    .with("deleteCommitLogFilesInterval", "0")
+}
+
+/// An hour of the local day that does not come soon.
+fn far_hour() -> i32 {
+    // SAFETY: all-zero bytes are a valid value of this struct of numbers and an optional pointer.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: plain calls; the pointers are to live values, and no time is asked to be stored.
+    unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        libc::localtime_r(&raw const now, &raw mut local);
+    }
+    (local.tm_hour + 12) % 24
+}

@@ -1,0 +1,138 @@
+//! Members that cannot be caught up from the log, because its beginning has gone.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use raftmq_tests::figures::say;
+use raftmq_tests::segments::{file, last_entry, starts};
+use raftmq_tests::serial::turn;
+use raftmq_tests::trial::{Load, Trial};
+use raftmq_tests::wait::{pause, wait_for};
+
+use crate::options;
+use crate::trimmed::{trim, wait_segments};
+
+const WITHIN: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(20);
+
+const BROUGHT_UP: &str = "everything is there: the member starts";
+const VOTES: &str = "has caught up and votes again";
+
+/// A member is down while the log it would need is trimmed. It is brought up from another one, by itself.
+pub(crate) fn past_the_log() -> Result<()> {
+    let _turn = turn()?;
+    let mut trial = Trial::begin(options(), Load::default())?;
+    trial.run_for(Duration::from_millis(500))?;
+    let leader = trial.cluster.wait_leader()?;
+    let away = (leader + 1) % 3;
+    trial.cluster.terminate(away, WITHIN)?;
+    let (_, end) = last_entry(&trial.cluster.members[away].commit_log())?;
+    wait_segments(&trial, leader, 4)?;
+    let goal = trim(&mut trial)?;
+    ensure!(
+        goal > end,
+        "trimmed up to {goal}, n{away} has all up to {end}"
+    );
+    // The operator's request is to have ended: what is fetched from would keep its log meanwhile.
+    pause(Duration::from_secs(2));
+    trial.cluster.start_member(away)?;
+    trial.cluster.wait_said(away, BROUGHT_UP, 0)?;
+    trial.cluster.wait_said(away, VOTES, 0)?;
+    trial.cluster.wait_member(away)?;
+    trial.wait_progress()?;
+    // It can carry the group.
+    let other = (leader + 2) % 3;
+    trial.cluster.kill(other)?;
+    trial.wait_progress()?;
+    trial.cluster.start_member(other)?;
+    trial.cluster.wait_member(other)?;
+    trial.finish()
+}
+
+/// A member lost its store, and is killed again and again while it fetches another one. It goes on where it stopped, and
+/// until it is done the group does not count on it.
+pub(crate) fn wiped_and_killed() -> Result<()> {
+    const KILLS: usize = 3;
+    let _turn = turn()?;
+    // 1 MiB/s: slow enough to be killed in the middle.
+    let options = options().with("seedRateMax", "1048576");
+    let load = Load {
+        pace: Duration::from_millis(20),
+        ..Load::default()
+    };
+    let mut trial = Trial::begin(options, load)?;
+    let leader = trial.cluster.wait_leader()?;
+    wait_segments(&trial, leader, 3)?;
+    trim(&mut trial)?;
+    pause(Duration::from_secs(2));
+    wait_segments(&trial, leader, 1)?;
+    let leader = trial.cluster.wait_leader()?;
+    let wiped = (leader + 1) % 3;
+    trial.cluster.kill(wiped)?;
+    std::fs::remove_dir_all(&trial.cluster.members[wiped].store).context("wipe a store")?;
+
+    let fetched = trial.cluster.members[wiped].commit_log().join("seed");
+    let mut reached = 0;
+    for kill in 1..=KILLS {
+        trial.cluster.start_member(wiped)?;
+        let goal = reached + 512 * 1024;
+        let what = format!("n{wiped} to fetch the log beyond {goal}");
+        wait_for(&what, WITHIN, STEP, || {
+            let (_, end) = last_entry(&fetched).ok()?;
+            let begin = *starts(&fetched).ok()?.first()?;
+            (end - begin > goal).then_some(())
+        })?;
+        if kill == 2 {
+            does_not_vote(&mut trial, wiped)?;
+        }
+        ensure!(
+            trial.cluster.said(wiped, BROUGHT_UP) == 0,
+            "n{wiped} is done before it was killed"
+        );
+        trial.cluster.kill(wiped)?;
+        let (_, end) = last_entry(&fetched)?;
+        let bytes = end - starts(&fetched)?.first().context("no segment")?;
+        ensure!(bytes >= reached, "{bytes} bytes are there after {reached}");
+        say(format!(
+            "n{wiped} killed with {} KiB of the log fetched",
+            bytes >> 10
+        ));
+        reached = bytes;
+    }
+    let first = *starts(&fetched)?.first().context("no segment")?;
+    let inode = file(&fetched, first).metadata()?.ino();
+    trial.cluster.start_member(wiped)?;
+    trial.cluster.wait_said(wiped, BROUGHT_UP, 0)?;
+    trial.cluster.wait_said(wiped, VOTES, 0)?;
+    trial.cluster.wait_member(wiped)?;
+    let kept = file(&trial.cluster.members[wiped].commit_log(), first)
+        .metadata()?
+        .ino();
+    ensure!(kept == inode, "the first segment was fetched once more");
+    trial.wait_progress()?;
+    trial.finish()
+}
+
+/// With one of the two complete members gone, the one that is being brought up must not help to elect anyone.
+fn does_not_vote(trial: &mut Trial, wiped: usize) -> Result<()> {
+    let leader = trial.cluster.wait_leader()?;
+    trial.cluster.kill(leader)?;
+    let other = 3 - wiped - leader;
+    // Several election timeouts.
+    pause(Duration::from_millis(1_500));
+    for member in [wiped, other] {
+        let sent = trial.cluster.probe(member);
+        ensure!(
+            sent.is_err(),
+            "n{member} took a send with one complete member: {sent:?}"
+        );
+    }
+    ensure!(
+        trial.cluster.said(wiped, VOTES) == 0,
+        "n{wiped} votes before it has caught up"
+    );
+    trial.cluster.start_member(leader)?;
+    trial.cluster.wait_member(leader)?;
+    trial.wait_progress()
+}
