@@ -157,7 +157,7 @@ impl Admin {
     fn add_health(&self, table: &mut BTreeMap<&'static str, String>) {
         let store = self.group.store();
         let (log, scrub) = (store.log.stats(), self.group.scrub_stats());
-        let trouble = self.group.disk_trouble().borrow().clone();
+        let trouble = *self.group.disk_trouble().borrow();
         table.extend([
             ("retentionLastTrim", self.last_trim_text()),
             ("storeLogStart", store.state.log_start().to_string()),

@@ -56,7 +56,7 @@ impl Supply {
         let id = |id: LogId| wire::to_log_id(&log_id(id));
         let log = &self.store.log;
         pb::SurveyReply {
-            last: log.last().or(log.purged()).map(id),
+            last: log.last().or_else(|| log.purged()).map(id),
             recovering,
             leads,
             applied: self.store.state.applied().map(id),

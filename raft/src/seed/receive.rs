@@ -239,7 +239,7 @@ impl Receiver {
         let Some(applied) = plan.applied else {
             return wrong("it names no entry".to_owned());
         };
-        if plan.applied_end < plan.log_start || plan.log_start % ours != 0 {
+        if plan.applied_end < plan.log_start || !plan.log_start.is_multiple_of(ours) {
             return wrong(format!(
                 "a log from {} to {}",
                 plan.log_start, plan.applied_end

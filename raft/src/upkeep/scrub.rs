@@ -170,8 +170,10 @@ impl Shared {
     fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut lock = self.lock.lock();
-        while !self.closing.load(Ordering::Acquire)
-            && !self.wake.wait_until(&mut lock, until).timed_out()
-        {}
+        while !self.closing.load(Ordering::Acquire) {
+            if self.wake.wait_until(&mut lock, until).timed_out() {
+                break;
+            }
+        }
     }
 }

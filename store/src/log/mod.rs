@@ -288,9 +288,7 @@ impl CommitLog {
         if base.prev.is_some() {
             return Some(base.genesis);
         }
-        if self.last().is_none() {
-            return None;
-        }
+        self.last()?;
         let first = self.read(0, 1, None).ok()?;
         Header::decode(&first.first()?.raw)
             .ok()
