@@ -1,7 +1,6 @@
 //! `mqbroker`: runs one member of a broker group.
 
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use raftmq_broker::config::cli::{self, Options, Print};
@@ -13,21 +12,22 @@ use tokio::time::Instant;
 /// How long the threads of a member that was taken down may take to let go of its store.
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
-fn main() -> ExitCode {
+fn main() {
     let options = match cli::parse(std::env::args_os().skip(1)) {
         Ok(options) => options,
         Err(error) => error.exit(),
     };
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let reason = format!("{error:#}").replace('\n', "; ");
-            tracing::error!("{reason}");
-            // The log may be in a file; whoever started the process looks here.
-            eprintln!("mqbroker: {reason}");
-            ExitCode::FAILURE
-        }
+    let outcome = run(&options);
+    if let Err(error) = &outcome {
+        let reason = format!("{error:#}").replace('\n', "; ");
+        tracing::error!("{reason}");
+        // The log may be in a file; whoever started the process looks here.
+        eprintln!("mqbroker: {reason}");
     }
+    drop(std::io::stdout().flush());
+    // SAFETY: nothing is left to be done at an exit: the store is closed, or must not be touched.
+    // What RocksDB would take apart there, a thread that is late may still be using.
+    unsafe { libc::_exit(i32::from(outcome.is_err())) }
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

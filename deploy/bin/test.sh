@@ -57,6 +57,6 @@ step "unit and property tests" cargo test --release --locked --workspace --lib -
 step "documentation tests" cargo test --release --locked --workspace --doc
 step "first command" first_command
 export RAFTMQ_BIN_DIR="$BIN_DIR"
-step "cluster, crash, bad input" cargo test --release --locked --workspace --test '*' -- --nocapture
+step "suites with real processes" cargo test --release --locked --workspace --test '*' -- --nocapture
 step compat "$PROJECT/tests/compat/run.sh" --short
 finish

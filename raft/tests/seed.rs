@@ -190,7 +190,8 @@ async fn a_damaged_vote_costs_the_vote_until_caught_up() {
     cluster.put_down(member).await;
     let path = cluster.folder(member).join("vote");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[9] ^= 1;
+    bytes[9] ^= 1; // in both copies
+    bytes[4096 + 9] ^= 1;
     fs::write(&path, bytes).unwrap();
     cluster.start(member).await;
     assert!(cluster.group(member).recovering());

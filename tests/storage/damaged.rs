@@ -10,7 +10,7 @@ use raftmq_tests::figures::say;
 use raftmq_tests::segments::{file, flip, starts};
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
-use raftmq_tests::wait::{wait_for, wait_ok};
+use raftmq_tests::wait::{pause, wait_for, wait_ok};
 
 use crate::options;
 use crate::trimmed::wait_segments;
@@ -43,6 +43,8 @@ pub(crate) fn in_the_log() -> Result<()> {
         }
         sound.push((folder, bytes));
     }
+    // What a member has written or verified it believes for a moment: these bytes are in its page cache, not on a disk.
+    pause(Duration::from_secs(3));
     // Found on reading, by whoever reads, or by the search that each start begins.
     for member in 0..3 {
         trial.require_intact(member)?;
@@ -103,8 +105,15 @@ pub(crate) fn while_stopped() -> Result<()> {
     })?;
     trial.cluster.wait_said(victim, rebuilt, 0)?;
     trial.cluster.wait_member(victim)?;
-    step(&mut trial, "a flipped byte in its vote", &|| {
+    step(&mut trial, "a flipped byte in a copy of its vote", &|| {
         flip_byte(&store.join("vote"), 9)
+    })?;
+    ensure!(
+        trial.cluster.said(victim, "votes again") == 0,
+        "n{victim} gave its vote up although a copy of it is whole"
+    );
+    step(&mut trial, "both copies of its vote damaged", &|| {
+        std::fs::write(store.join("vote"), [0x5a; 8192]).context("spoil the vote")
     })?;
     trial.cluster.wait_said(victim, "votes again", 0)?;
     step(&mut trial, "no state database", &|| {

@@ -35,7 +35,7 @@ pub(crate) fn of_the_leader_and_of_all() -> Result<()> {
     trial.run_for(Duration::from_millis(500))?;
 
     // To the last byte, and to a twentieth, where only the limit says that it is full.
-    for left in [0, DISK / 20] {
+    for (round, left) in (0..).zip([0, DISK / 20]) {
         let full = trial.cluster.wait_leader()?;
         let store = trial.cluster.members[full].store.clone();
         fill(&store, left)?;
@@ -47,8 +47,8 @@ pub(crate) fn of_the_leader_and_of_all() -> Result<()> {
             Ok(leader)
         })?;
         trial.wait_progress()?;
-        consumers_go_on(&trial, full, 1)?;
-        consumers_go_on(&trial, leader, 2)?;
+        consumers_go_on(&trial, full, 1 + 2 * round)?;
+        consumers_go_on(&trial, leader, 2 + 2 * round)?;
         relieve(&store)?;
         trial.wait_progress()?;
         trial.cluster.require_running()?;

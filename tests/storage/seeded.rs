@@ -55,8 +55,8 @@ pub(crate) fn past_the_log() -> Result<()> {
 pub(crate) fn wiped_and_killed() -> Result<()> {
     const KILLS: usize = 3;
     let _turn = turn()?;
-    // 1 MiB/s: slow enough to be killed in the middle.
-    let options = options().with("seedRateMax", "1048576");
+    // 256 KiB/s: slow enough to be killed in the middle.
+    let options = options().with("seedRateMax", "262144");
     let load = Load {
         pace: Duration::from_millis(20),
         ..Load::default()
@@ -76,7 +76,7 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     let mut reached = 0;
     for kill in 1..=KILLS {
         trial.cluster.start_member(wiped)?;
-        let goal = reached + 512 * 1024;
+        let goal = reached + 256 * 1024;
         let what = format!("n{wiped} to fetch the log beyond {goal}");
         wait_for(&what, WITHIN, STEP, || {
             let (_, end) = last_entry(&fetched).ok()?;

@@ -154,7 +154,11 @@ impl Verify<'_> {
             Ok(Some(bytes)) if offline::Ballot::decode(&bytes).is_none() => {
                 self.finding(&root.join("vote"), Some(8), "its content is no vote")?;
             }
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => {
+                if let Err(error) = marks.verify_vote() {
+                    self.error(&root.join("vote"), error)?;
+                }
+            }
             Ok(None) => self
                 .notes
                 .push("there is no vote: this member never voted".to_owned()),

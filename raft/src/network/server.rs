@@ -222,25 +222,35 @@ fn stopped(fatal: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this member's Raft core has stopped: {fatal}"))
 }
 
-/// Decodes what follows the hello. A bad message ends the stream and is left in `failure`.
+/// Decodes what follows the hello. A bad message ends the stream and is left in `failure`; and so
+/// do entries for which there is no room: this member goes on without them, and is sent them again
+/// until there is.
 fn requests(
     inbound: Streaming<pb::AppendRequest>,
     failure: Arc<Mutex<Option<Status>>>,
+    supply: Arc<Supply>,
 ) -> impl Stream<Item = AppendEntriesRequest> + Send + 'static {
-    stream::unfold((inbound, failure), |(mut inbound, failure)| async move {
+    let parts = (inbound, failure, supply);
+    stream::unfold(parts, |(mut inbound, failure, supply)| async move {
         let decoded = match inbound.message().await {
-            Ok(Some(message)) => wire::from_append(message),
+            Ok(Some(message)) => supply
+                .require_room(bytes_of(&message))
+                .and_then(|()| wire::from_append(message)),
             Ok(None) => return None,
             Err(status) => Err(status),
         };
         match decoded {
-            Ok(request) => Some((request, (inbound, failure))),
+            Ok(request) => Some((request, (inbound, failure, supply))),
             Err(status) => {
                 *failure.lock() = Some(status);
                 None
             }
         }
     })
+}
+
+fn bytes_of(message: &pb::AppendRequest) -> u64 {
+    message.entries.iter().map(|entry| entry.len() as u64).sum()
 }
 
 #[tonic::async_trait]
@@ -264,9 +274,11 @@ impl pb::raft_server::Raft for Service {
         let from = first.hello.map_or(0, |hello| hello.from);
 
         let failure = Arc::new(Mutex::new(None));
-        let results = self
-            .raft()?
-            .stream_append(requests(inbound, failure.clone()));
+        let results = self.raft()?.stream_append(requests(
+            inbound,
+            failure.clone(),
+            self.parts.supply.clone(),
+        ));
         let standing = self.parts.standing.clone();
         let replies = results.map(move |result| match result {
             Ok(result) => {

@@ -52,6 +52,14 @@ impl Supply {
         self.disk_trouble.store(trouble, Ordering::Relaxed);
     }
 
+    /// Whether so many bytes of entries can be appended here; an append that meets a full disk
+    /// would end this member.
+    pub(crate) fn require_room(&self, bytes: u64) -> Result<(), Status> {
+        let room = self.store.log.has_room(bytes);
+        let full = || Status::resource_exhausted("the disk of its commit log is full");
+        room.then_some(()).ok_or_else(full)
+    }
+
     pub(crate) fn survey(&self, recovering: bool, leads: bool) -> pb::SurveyReply {
         let id = |id: LogId| wire::to_log_id(&log_id(id));
         let log = &self.store.log;

@@ -123,7 +123,7 @@ impl Receiver {
             store.root.join("vote"),
             Poison::default(),
         );
-        let vote = VoteKeeper::open(Arc::new(vote))
+        let vote = VoteKeeper::open_or_distrust(Arc::new(vote))
             .map_err(|error| StartError::Store(error.to_string()))?;
         vote.set_recovering(true)?;
         let configured: HashMap<u64, String> = options

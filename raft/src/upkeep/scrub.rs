@@ -90,7 +90,11 @@ impl Scrubber {
 
     /// Ends the thread.
     pub(crate) fn close(&self) {
-        self.shared.closing.store(true, Ordering::Release);
+        {
+            // Under the lock: whoever is about to wait sees it, or is woken.
+            let _lock = self.shared.lock.lock();
+            self.shared.closing.store(true, Ordering::Release);
+        }
         self.shared.wake.notify_all();
         if let Some(thread) = self.thread.lock().take()
             && thread.thread().id() != std::thread::current().id()

@@ -114,8 +114,20 @@ impl Marks<'_> {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn vote(&self) -> Result<Option<Vec<u8>>> {
+        self.vote_file().load()
+    }
+
+    /// Fails when one of the two copies of the vote is damaged.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn verify_vote(&self) -> Result<()> {
+        self.vote_file().verify()
+    }
+
+    fn vote_file(&self) -> VoteFile {
         let path = self.root.join(VOTE);
-        VoteFile::new(Arc::new(ReadOnlyDisk), path, Poison::default()).load()
+        VoteFile::new(Arc::new(ReadOnlyDisk), path, Poison::default())
     }
 
     /// Whose store it is.

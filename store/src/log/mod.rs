@@ -69,9 +69,6 @@ use index::Index;
 use prepare::Preparer;
 use segment::Segment;
 
-/// What this process appended last is hardly on the disk only yet: it is not verified when read.
-const TRUSTED_BYTES: u64 = 256 * 1024 * 1024;
-
 /// Called once when the entries of an append are durable (at once with [`FlushMode::Async`]), or
 /// with the reason why they may not be. Runs on the flush thread or inside `append`, `flush` or
 /// `truncate_after`; it must not block and must not call the log.
@@ -134,8 +131,9 @@ pub(crate) struct Shared {
     end: AtomicU64,
     /// Index after the last entry known to be committed: a truncation stays above.
     committed_next: AtomicU64,
-    /// Entries before this position were there when the process started.
-    recovered_end: u64,
+    /// Entries from this position on are not verified when they are read: this process wrote
+    /// them, a moment ago.
+    trusted_from: AtomicU64,
     holes: Holes,
     /// Counts uses of anchors, to tell which segment's are used least.
     tick: AtomicU64,
@@ -224,7 +222,7 @@ impl CommitLog {
             index: RwLock::new(recovered.index),
             end: AtomicU64::new(end),
             committed_next: AtomicU64::new(0),
-            recovered_end: end,
+            trusted_from: AtomicU64::new(end),
             holes: Holes::new(recovered.holes),
             tick: AtomicU64::new(0),
             flusher,
@@ -437,11 +435,8 @@ impl Shared {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Position from which on entries are not verified when they are read: this process wrote
-    /// them, a short while ago.
     pub(crate) fn trusted_from(&self) -> u64 {
-        self.recovered_end
-            .max(self.end().saturating_sub(TRUSTED_BYTES))
+        self.trusted_from.load(Ordering::Relaxed)
     }
 
     /// The segment that is written.
@@ -457,10 +452,11 @@ impl Shared {
         segments.get(usize::try_from(nth).ok()?).cloned()
     }
 
-    /// Has everything verified anew that is read from now on.
-    pub(crate) fn forget_verified(&self) {
+    /// Has everything before `trusted_from` verified anew that is read from now on.
+    pub(crate) fn forget_verified(&self, trusted_from: u64) {
+        self.trusted_from.store(trusted_from, Ordering::Relaxed);
         for segment in self.segments.read().iter() {
-            segment.forget_verified(0);
+            segment.forget_all_verified();
         }
     }
 

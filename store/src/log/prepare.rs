@@ -25,8 +25,10 @@ const WINDOW_AT_START: u64 = 8 * 1024 * 1024;
 /// Room left for the vote, the state and small files: a log without room can be told in time, a
 /// vote without room is a failure.
 const RESERVE: u64 = 64 * 1024 * 1024;
-/// How long it is remembered that old entries were verified.
-const VERIFIED_FOR: Duration = Duration::from_secs(600);
+/// How long it is remembered that entries were verified, or written. Whatever happens to the bytes
+/// of an entry, no longer than twice this is anyone given them; consumers at the
+/// tail and several readers of the same entries still cost one verification at most.
+const VERIFIED_FOR: Duration = Duration::from_secs(1);
 /// How often parts of the map that were read are given back to the kernel.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
@@ -109,24 +111,26 @@ impl Preparer {
     /// The thread's work, until closed.
     pub(crate) fn serve(&self, shared: &Shared) {
         let opened_at = shared.end();
-        let mut verified_since = Instant::now();
+        let mut verified = (Instant::now(), opened_at);
+        let mut forgotten = Instant::now();
         loop {
-            if verified_since.elapsed() >= VERIFIED_FOR {
-                shared.forget_verified();
-                verified_since = Instant::now();
+            if verified.0.elapsed() >= VERIFIED_FOR {
+                shared.forget_verified(verified.1);
+                verified = (Instant::now(), shared.end());
+                // There may be room now.
+                self.state.lock().wanted |= self.no_space();
+            }
+            if forgotten.elapsed() >= FORGET_EVERY {
+                shared.forget_old(self.window);
+                forgotten = Instant::now();
             }
             {
                 let mut state = self.state.lock();
                 if !state.wanted && !state.closing {
-                    let late = self.wake.wait_for(&mut state, FORGET_EVERY).timed_out();
-                    if late && !state.closing {
-                        drop(state);
-                        shared.forget_old(self.window);
-                        if !self.no_space() {
-                            continue;
-                        }
-                        state = self.state.lock();
-                    }
+                    self.wake.wait_for(&mut state, VERIFIED_FOR);
+                }
+                if !state.wanted && !state.closing {
+                    continue;
                 }
                 if state.closing {
                     return;

@@ -103,6 +103,19 @@ impl Reader {
         Ok(bytes.iter().take(HEADER).all(|byte| *byte == 0))
     }
 
+    /// Whether only zeros stand between a position and the segment's end.
+    pub(super) fn is_zero(&mut self, position: u64) -> Result<bool> {
+        let mut at = position;
+        while at < self.segment.end() {
+            let bytes = self.bytes(at, 1)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+
     pub(super) fn header(&mut self, position: u64) -> std::result::Result<Header, String> {
         match self.at(position).map_err(|error| error.to_string())? {
             At::Entry(header) => Ok(header),

@@ -39,6 +39,8 @@ pub(crate) struct Segment {
     disk: Arc<dyn Disk>,
     /// Open while the segment may be written; reading needs only the map.
     file: Mutex<File>,
+    /// The error of a flush that failed. Held while a flush runs.
+    sync_failed: Mutex<Option<i32>>,
     first_index: AtomicU64,
     /// See [`time_ms`](Self::time_ms).
     time_ms: AtomicI64,
@@ -153,6 +155,7 @@ impl Segment {
             map,
             disk: disk.clone(),
             file: Mutex::new(File::Open(file)),
+            sync_failed: Mutex::new(None),
             first_index: AtomicU64::new(NO_INDEX),
             time_ms: AtomicI64::new(NO_TIME),
             // Nothing to prepare in a file with unknown content; `create` and recovery say more.
@@ -244,10 +247,20 @@ impl Segment {
             .map_err(Error::io("write", &self.path))
     }
 
+    /// Once a flush has failed, all fail: the kernel reports what it could not write to one of
+    /// those who wait, and calls the pages clean. So they also wait for each other; what is dirty
+    /// is written once, whoever asks.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file()?
-            .sync_data()
-            .map_err(Error::io("flush", &self.path))
+        let file = self.file()?;
+        let mut failed = self.sync_failed.lock();
+        if let Some(code) = *failed {
+            let earlier = std::io::Error::from_raw_os_error(code);
+            return Err(Error::io("flush", &self.path)(earlier));
+        }
+        file.sync_data().map_err(|error| {
+            *failed = Some(error.raw_os_error().unwrap_or(libc::EIO));
+            Error::io("flush", &self.path)(error)
+        })
     }
 
     pub(crate) fn ready(&self) -> u64 {
@@ -377,6 +390,15 @@ impl Segment {
         for start in (offset / WINDOW * WINDOW..self.size).step_by(WINDOW as usize) {
             if let Some((word, bit)) = self.window_bit(self.start + start) {
                 word.fetch_and(!bit, Ordering::AcqRel);
+            }
+        }
+    }
+
+    pub(crate) fn forget_all_verified(&self) {
+        for word in &self.verified {
+            // Most are clear, and stay in their caches as they are.
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Release);
             }
         }
     }

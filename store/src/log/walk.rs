@@ -229,6 +229,10 @@ impl Walk {
             let Some(next) = self.segments.get(self.nth + 1) else {
                 return Ok(Err(None));
             };
+            if !self.reader.is_zero(self.position + room.min(8))? {
+                let what = "there is something in the blank end of the segment";
+                return Ok(Err(Some(what.to_owned())));
+            }
             self.position = next.start;
             self.enter(self.nth + 1)?;
             if self.position >= self.until {

@@ -72,7 +72,8 @@ fn scrub_finds_every_byte() {
     let last = verify(&model[5]).unwrap();
     let positions = (second.position..last.end() + 8).step_by(13);
     let mut count = 0;
-    for position in positions.chain(last.end()..last.end() + 8) {
+    let blank = (last.end()..last.end() + 8).chain([last.end() + 100, 2 * SEGMENT - 1]);
+    for position in positions.chain(blank) {
         flip(&disk, position);
         let found = scrub(&log);
         if position < last.end() {
