@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use parking_lot::{Mutex, RwLock};
-use raftmq_store::{CommitLog, CommittedMark, EntryKind, NewEntry, StoredEntry, VoteFile};
+use raftmq_store::{CommitLog, CommittedMark, EntryKind, NewEntry, State, StoredEntry, VoteFile};
 use tokio::sync::Notify;
 
 use crate::encoding::{SavedVote, decode_vote, encode_membership, encode_vote};
@@ -29,6 +29,7 @@ pub(crate) const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The writing side; owned by the Raft core.
 pub(crate) struct LogStorage {
     log: CommitLog,
+    state: Arc<State>,
     committed: Arc<CommittedMark>,
     vote: Arc<VoteKeeper>,
     unflushed: Arc<Unflushed>,
@@ -37,11 +38,13 @@ pub(crate) struct LogStorage {
 impl LogStorage {
     pub(crate) fn new(
         log: CommitLog,
+        state: Arc<State>,
         committed: Arc<CommittedMark>,
         vote: Arc<VoteKeeper>,
     ) -> Self {
         LogStorage {
             log,
+            state,
             committed,
             vote,
             unflushed: Arc::default(),
@@ -204,6 +207,7 @@ impl RaftLogStorage<Types> for LogStorage {
     async fn get_log_reader(&mut self) -> LogReader {
         LogReader {
             log: self.log.clone(),
+            state: self.state.clone(),
             vote: self.vote.clone(),
         }
     }
@@ -289,6 +293,7 @@ async fn blocking<T: Send + 'static>(
 /// The reading side; one for the apply task and one for each follower.
 pub(crate) struct LogReader {
     log: CommitLog,
+    state: Arc<State>,
     vote: Arc<VoteKeeper>,
 }
 
@@ -319,7 +324,51 @@ fn entry(stored: StoredEntry) -> io::Result<Entry> {
     Entry::stored(stored).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Appends the last id of each term of a range to `found`, given both ends of the range, by
+/// bisection.
+fn term_ends(
+    first: LogId,
+    last: LogId,
+    found: &mut Vec<LogId>,
+    id_at: &impl Fn(u64) -> io::Result<LogId>,
+) -> io::Result<()> {
+    let mut from = first;
+    while from.leader_id != last.leader_id {
+        // The last one of its term lies in `low..high`.
+        let (mut low, mut high) = (from, last);
+        while low.index + 1 < high.index {
+            let middle = id_at(low.index + (high.index - low.index) / 2)?;
+            if middle.leader_id == from.leader_id {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        found.push(low);
+        from = high;
+    }
+    found.push(last);
+    Ok(())
+}
+
 impl RaftLogReader<Types> for LogReader {
+    /// The state has noted them for what is applied. To find them in the log would cost a read of
+    /// whole segments: the start of a member must not depend on how long its log is.
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
+        let (mut first, last) = range.into_inner();
+        let mut found = Vec::new();
+        if let Some((ends, applied)) = self.state.term_ends().zip(self.state.applied())
+            && (first.index..=last.index).contains(&applied.index)
+        {
+            let ends = ends.into_iter().map(log_id);
+            found.extend(ends.filter(|end| end.index >= first.index));
+            first = log_id(applied);
+        }
+        let id_at = |index| self.log.log_id(index).map(log_id).map_err(io::Error::other);
+        term_ends(first, last, &mut found, &id_at)?;
+        Ok(found)
+    }
+
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -380,7 +429,7 @@ mod tests {
     use futures::StreamExt;
     use openraft::async_runtime::Oneshot;
     use raftmq_store::disk::{Disk, MemoryDisk};
-    use raftmq_store::{LogOptions, Poison};
+    use raftmq_store::{LogOptions, Poison, StateOptions};
     use std::collections::BTreeMap;
     use std::path::Path;
 
@@ -395,7 +444,9 @@ mod tests {
         let vote = VoteFile::new(shared.clone(), "/store/vote", Poison::default());
         let committed = CommittedMark::open(&*shared, "/store/committed").unwrap();
         let vote = Arc::new(VoteKeeper::open(Arc::new(vote)).unwrap());
-        LogStorage::new(log, Arc::new(committed), vote)
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path(), log.clone(), StateOptions::default()).unwrap();
+        LogStorage::new(log, Arc::new(state), Arc::new(committed), vote)
     }
 
     fn id(term: u64, index: u64) -> LogId {
@@ -418,6 +469,49 @@ mod tests {
         let flush = IOFlushed::signal(done);
         storage.append(entries, flush).await.unwrap();
         flushed.await.unwrap().unwrap();
+    }
+
+    /// As a plain look at each entry says, whether the state knows some of them, all or none.
+    #[tokio::test]
+    async fn last_entry_of_each_term() {
+        for applied in [0, 1, 7, 12, 20] {
+            let disk = MemoryDisk::new();
+            let mut storage = open(&disk);
+            let terms = [1, 1, 1, 2, 3, 3, 3, 3, 5, 5, 9, 9, 9, 9, 9, 9, 9, 9, 9, 10];
+            let ids: Vec<_> = (0..)
+                .zip(terms)
+                .map(|(index, term)| id(term, index))
+                .collect();
+            append(
+                &mut storage,
+                ids.iter().map(|id| (*id, Payload::Blank)).collect(),
+            )
+            .await;
+            if applied > 0 {
+                let entries = storage.log.read(0, applied, None).unwrap();
+                storage.state.apply(&entries).unwrap();
+            }
+            let mut reader = storage.get_log_reader().await;
+            for first in 0..ids.len() {
+                for last in first..ids.len() {
+                    let range = &ids[first..=last];
+                    let is_last = |nth: &usize| {
+                        range
+                            .get(nth + 1)
+                            .is_none_or(|next| next.leader_id != range[*nth].leader_id)
+                    };
+                    let expected: Vec<_> = (0..range.len())
+                        .filter(is_last)
+                        .map(|nth| range[nth])
+                        .collect();
+                    let found = reader
+                        .get_key_log_ids(ids[first]..=ids[last])
+                        .await
+                        .unwrap();
+                    assert_eq!(found, expected, "{first}..={last}, {applied} applied");
+                }
+            }
+        }
     }
 
     /// Every kind of entry comes back with its id and content, also after another start; the

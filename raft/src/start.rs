@@ -45,7 +45,12 @@ pub(crate) async fn start(
     let storage = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
     let vote = VoteKeeper::open_or_distrust(store.vote.clone()).map_err(|error| storage(&error))?;
     let vote = Arc::new(vote);
-    let log_storage = LogStorage::new(store.log.clone(), store.committed.clone(), vote.clone());
+    let log_storage = LogStorage::new(
+        store.log.clone(),
+        store.state.clone(),
+        store.committed.clone(),
+        vote.clone(),
+    );
     let standing = Standing::at_start(&options, &store, &vote);
     let (applied_term, applied_term_seen) = watch::channel(0);
     let state_machine = StateMachine::new(store.state.clone(), applied_term);

@@ -13,6 +13,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::committed::CommittedMark;
 use crate::disk::{Disk, DiskSpace, RealDisk};
@@ -144,12 +145,15 @@ impl Store {
             prepare_ahead: options.prepare_ahead,
         };
         let keep: Keep = Arc::new(locks);
+        let begun = Instant::now();
         let log = CommitLog::open_with(disk.clone(), log_options, poison.clone(), Some(keep))?;
+        let log_ms = begun.elapsed().as_millis();
         let state = State::open(root.join("state"), log.clone(), options.state)?;
+        let state_ms = begun.elapsed().as_millis() - log_ms;
         let vote = VoteFile::new(disk.clone(), root.join(VOTE), poison.clone());
         let committed = CommittedMark::open(&*disk, root.join(COMMITTED))?;
         tracing::info!(root = %root.display(), last = ?log.last(), applied = ?state.applied(),
-            ?last_stop, "store is open");
+            ?last_stop, log_ms, state_ms, "store is open");
         Ok(Store {
             log,
             state: Arc::new(state),

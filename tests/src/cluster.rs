@@ -11,6 +11,7 @@ use crate::binaries::Binaries;
 use crate::calls::{self, GroupAddresses, Sent};
 use crate::clock::Nanos;
 use crate::disk::Disk;
+use crate::fault::{self, Flush};
 use crate::figures::say;
 use crate::ports::free_port;
 use crate::process::{Process, tail};
@@ -64,6 +65,8 @@ pub struct Options {
     pub nameserver_host: String,
     /// Gives each member's store a file system of its own with so many bytes.
     pub disk_bytes: Option<u64>,
+    /// Lets a test make the flushes of members slow or fail, see [`Cluster::set_flush`].
+    pub faulty_flushes: bool,
 }
 
 impl Default for Options {
@@ -76,6 +79,7 @@ impl Default for Options {
             sites: Vec::new(),
             nameserver_host: Site::default().host,
             disk_bytes: None,
+            faulty_flushes: false,
         }
     }
 }
@@ -157,6 +161,8 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// After the members, which are to be gone when these are dropped.
     disks: Vec<Disk>,
+    /// What stands between the members and libc.
+    faults: Option<PathBuf>,
     passed: bool,
 }
 
@@ -185,6 +191,7 @@ impl Cluster {
             nameservers: Vec::new(),
             members: Vec::new(),
             disks: Vec::new(),
+            faults: None,
             passed: false,
             options,
         };
@@ -219,6 +226,9 @@ impl Cluster {
                 log: root.join(format!("broker-n{number}.out")),
                 process: None,
             });
+        }
+        if cluster.options.faulty_flushes {
+            cluster.faults = Some(fault::compile(&cluster.root)?);
         }
         if let Some(bytes) = cluster.options.disk_bytes {
             for member in &cluster.members {
@@ -325,10 +335,24 @@ impl Cluster {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("-c").arg(&member.conf);
         command.current_dir(&self.root).env("HOME", &self.root);
+        if let Some(library) = &self.faults {
+            command.env("LD_PRELOAD", library);
+            command.env("RAFTMQ_TEST_FLUSH", self.flush_place(index));
+        }
         let member = &mut self.members[index];
         ensure!(!member.is_running(), "member n{index} is still running");
         member.process = Some(Process::spawn(command, &member.log)?);
         Ok(())
+    }
+
+    /// Has the flushes of a member's commit log go so from now on; with
+    /// [`faulty_flushes`](Options::faulty_flushes).
+    pub fn set_flush(&self, index: usize, flush: Flush) -> Result<()> {
+        fault::set(&self.flush_place(index), flush)
+    }
+
+    fn flush_place(&self, index: usize) -> PathBuf {
+        self.root.join(format!("flush-n{index}"))
     }
 
     /// The command line that starts a broker from a conf file.

@@ -20,6 +20,7 @@ pub mod checker;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod fault;
 pub mod figures;
 pub mod group;
 pub mod history;

@@ -7,6 +7,7 @@
 //! `cargo test … --test storage -- NAME` runs the tests whose names contain NAME.
 
 mod damaged;
+mod flush;
 mod full;
 mod seeded;
 mod trimmed;
@@ -27,6 +28,8 @@ const ALL: &[(&str, Case, bool)] = &[
     ("seeded::wiped_and_killed", seeded::wiped_and_killed, false),
     ("damaged::in_the_log", damaged::in_the_log, false),
     ("damaged::while_stopped", damaged::while_stopped, false),
+    ("flush::hanging", flush::hanging, false),
+    ("flush::failing", flush::failing, false),
     (
         "full::of_the_leader_and_of_all",
         full::of_the_leader_and_of_all,

@@ -259,6 +259,7 @@ impl Call<'_> {
         if entry.kind == EntryKind::Membership {
             self.tables.membership = Some((entry.id, entry.body().to_vec()));
         }
+        self.tables.note_term(entry.id.term);
         self.tables.applied = Some(entry.id);
         self.tables.applied_end = entry.end();
         self.tables.dirty.any = true;
@@ -395,7 +396,7 @@ impl Call<'_> {
             }
             // A leader knows no position behind the entry it proposes in.
             ParsedOp::TrimLog(position) if position > entry.position => return false,
-            ParsedOp::TrimLog(position) => tables.log_start = tables.log_start.max(position),
+            ParsedOp::TrimLog(position) => tables.trim_to(position),
             ParsedOp::StartQueue {
                 topic,
                 queue_id,

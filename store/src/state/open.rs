@@ -124,7 +124,10 @@ fn keys_options(table: &BlockBasedOptions) -> Options {
 }
 
 fn load(db: &DB, path: &Path) -> Result<Tables> {
-    let mut tables = Tables::default();
+    let mut tables = Tables {
+        term_ends: Some(Vec::new()),
+        ..Tables::default()
+    };
     let bad = |key: &[u8], what: &str| {
         let key = String::from_utf8_lossy(key);
         damaged(path, format!("row {} {what}", key.escape_debug()))
@@ -146,6 +149,7 @@ fn load(db: &DB, path: &Path) -> Result<Tables> {
                     tables.topic_version = meta.topic_version;
                     tables.group_version = meta.group_version;
                     tables.next_queue = meta.next_queue;
+                    tables.term_ends = meta.term_ends;
                 }
                 Key::Topic => {
                     let config: body::TopicConfig =

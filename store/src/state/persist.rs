@@ -122,6 +122,7 @@ impl Tables {
             topic_version: self.topic_version,
             group_version: self.group_version,
             next_queue: self.next_queue,
+            term_ends: self.term_ends.clone(),
         };
         Cut {
             meta,

@@ -20,7 +20,7 @@ use super::queue::QueueBounds;
 
 pub(crate) const META: &[u8] = b"M";
 /// Layout of the rows; a database with a newer one is not read. 1 had no beginning of the log.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 pub(crate) fn topic(name: &str) -> Vec<u8> {
     one(b't', name)
@@ -153,6 +153,15 @@ pub(crate) struct Meta {
     pub(crate) topic_version: DataVersion,
     pub(crate) group_version: DataVersion,
     pub(crate) next_queue: u32,
+    /// See [`State::term_ends`](super::State::term_ends).
+    pub(crate) term_ends: Option<Vec<TermEnd>>,
+}
+
+/// The last entry of a term, and the position after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TermEnd {
+    pub(crate) last: LogId,
+    pub(crate) end: u64,
 }
 
 impl Meta {
@@ -171,6 +180,16 @@ impl Meta {
         number(self.next_queue.into());
         number(self.log_start);
         number(self.swept);
+        number(
+            self.term_ends
+                .as_ref()
+                .map_or(u64::MAX, |ends| ends.len() as u64),
+        );
+        for TermEnd { last, end } in self.term_ends.iter().flatten() {
+            number(last.index);
+            number(last.term);
+            number(*end);
+        }
         if let Some((id, body)) = &self.membership {
             number(id.index);
             number(id.term);
@@ -181,12 +200,28 @@ impl Meta {
 
     pub(crate) fn decode(value: &[u8]) -> Option<Meta> {
         let (&[format, has_applied], rest) = value.split_first_chunk::<2>()?;
+        let number = |nth: usize| u64_at(rest, nth * 8);
+        let mut term_ends = None;
         let numbers = match format {
             1 => 10,
-            FORMAT => 12,
+            2 => 12,
+            FORMAT => match number(12)? {
+                u64::MAX => 13,
+                count => {
+                    let end = |nth: usize| {
+                        Some(TermEnd {
+                            last: LogId::new(number(nth + 1)?, number(nth)?),
+                            end: number(nth + 2)?,
+                        })
+                    };
+                    let count = usize::try_from(count).ok()?.min(rest.len());
+                    let ends = (0..count).map(|nth| end(13 + 3 * nth));
+                    term_ends = Some(ends.collect::<Option<_>>()?);
+                    13 + 3 * count
+                }
+            },
             _ => return None,
         };
-        let number = |nth: usize| u64_at(rest, nth * 8);
         let version = |nth: usize| {
             Some(DataVersion {
                 state_version: number(nth)?.cast_signed(),
@@ -212,6 +247,7 @@ impl Meta {
             log_start: trimmed(10)?,
             swept: trimmed(11)?,
             membership,
+            term_ends,
         })
     }
 }
@@ -240,19 +276,31 @@ mod tests {
             next_queue: 7,
             log_start: 500,
             swept: 400,
+            term_ends: Some(vec![TermEnd {
+                last: LogId::new(3, 4),
+                end: 550,
+            }]),
         };
-        for meta in [full.clone(), Meta::default()] {
+        let unknown = Meta {
+            term_ends: None,
+            ..full.clone()
+        };
+        for meta in [full, unknown.clone(), Meta::default()] {
             assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
+        // As format 2 had it.
+        let mut old = unknown.encode();
+        old[0] = 2;
+        old.drain(2 + 96..2 + 104);
+        assert_eq!(Meta::decode(&old), Some(unknown.clone()));
         // As format 1 had it.
-        let mut old = full.encode();
         old[0] = 1;
         old.drain(2 + 80..2 + 96);
         let (log_start, swept) = (0, 0);
         let full = Meta {
             log_start,
             swept,
-            ..full
+            ..unknown
         };
         assert_eq!(Meta::decode(&old), Some(full));
     }

@@ -270,7 +270,7 @@ impl Case {
     fn append(&mut self, body: BytesMut, is_command: bool) -> u64 {
         let log = &self.calm.log;
         let entry = NewEntry::Fresh {
-            id: LogId::new(1, log.next_index()),
+            id: LogId::new(1 + log.next_index() / 16, log.next_index()),
             kind: EntryKind::Data,
             command_len: if is_command { body.len() as u32 } else { 0 },
             body,
@@ -369,6 +369,7 @@ impl Case {
         self.model.compare(&tried.state, &mut random);
         self.model.query(&tried.state, &mut random, self.now_ms);
         let digests = (self.calm.state.digest_parts(), tried.state.digest_parts());
+        assert_eq!(self.calm.state.term_ends(), tried.state.term_ends());
         assert_eq!(
             digests.0.expect("it is calm"),
             digests.1.expect("nothing is damaged")
