@@ -146,22 +146,16 @@ pub(crate) async fn start(
         role.clone(),
     );
     let scrub_stats = Arc::new(ScrubStats::default());
-    let scrubber = {
-        let (store, supply) = (store.clone(), supply.clone());
-        let state_damaged = {
-            move |what: String| {
-                tracing::error!(what, "the state database is damaged: it is built again");
-                supply.ask_restart("its state database is damaged");
-            }
-        };
-        Scrubber::start(
-            store,
-            options.scrub_rate,
-            scrub_stats.clone(),
-            state_damaged,
-        )
-        .map_err(StartError::Threads)?
-    };
+    let scrubber = Scrubber::start(store.clone(), options.scrub_rate, scrub_stats.clone())
+        .map_err(StartError::Threads)?;
+    // Whoever finds it: a reader or the scrub.
+    let tell_state_damage = Arc::downgrade(&supply);
+    store.state.on_damage(move |what| {
+        tracing::error!(what, "the state database is damaged: it is built again");
+        if let Some(supply) = tell_state_damage.upgrade() {
+            supply.ask_restart("its state database is damaged");
+        }
+    });
 
     raft.run();
     tokio::spawn(proposer.run());

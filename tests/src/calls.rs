@@ -329,7 +329,12 @@ pub fn query_offset(
 
 /// Creates or changes a topic.
 pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Result<()> {
-    let request = Request::new(request::UPDATE_AND_CREATE_TOPIC)
+    call(connection, &topic_request(topic, queues)).map(|_| ())
+}
+
+/// The request that creates or changes a topic.
+pub fn topic_request(topic: &str, queues: i32) -> Request {
+    Request::new(request::UPDATE_AND_CREATE_TOPIC)
         .field("topic", topic)
         .field("defaultTopic", "TBW102")
         .field("readQueueNums", queues)
@@ -337,8 +342,7 @@ pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Re
         .field("perm", 6)
         .field("topicFilterType", "SINGLE_TAG")
         .field("topicSysFlag", 0)
-        .field("order", false);
-    call(connection, &request).map(|_| ())
+        .field("order", false)
 }
 
 /// A heartbeat as a push consumer of `group` on `topic` sends it.

@@ -53,13 +53,11 @@ struct Shared {
 }
 
 impl Scrubber {
-    /// Starts the thread; `rate` in bytes per second, 0 starts none. `state_damaged` is called,
-    /// once, with what is wrong with the state database.
+    /// Starts the thread; `rate` in bytes per second, 0 starts none.
     pub(crate) fn start(
         store: Store,
         rate: u64,
         stats: Arc<ScrubStats>,
-        state_damaged: impl FnOnce(String) + Send + 'static,
     ) -> std::io::Result<Scrubber> {
         let shared = Arc::new(Shared {
             rate,
@@ -71,15 +69,9 @@ impl Scrubber {
         let mut thread = None;
         if rate > 0 {
             let work = shared.clone();
-            let spawned =
-                std::thread::Builder::new()
-                    .name("scrub".to_owned())
-                    .spawn(move || {
-                        if let Some(what) = work.run(&store) {
-                            drop(store);
-                            state_damaged(what);
-                        }
-                    })?;
+            let spawned = std::thread::Builder::new()
+                .name("scrub".to_owned())
+                .spawn(move || work.run(&store))?;
             thread = Some(spawned);
         }
         Ok(Scrubber {
@@ -111,16 +103,14 @@ impl Drop for Scrubber {
 }
 
 impl Shared {
-    /// Reads until closed; returns what is wrong with the state database, if something is.
-    fn run(&self, store: &Store) -> Option<String> {
+    /// Reads until closed, or until the state database is found damaged, which the state tells.
+    fn run(&self, store: &Store) {
         loop {
             let begin = Instant::now();
             self.log(store);
-            if let Some(what) = self.state(store) {
-                return Some(what);
-            }
-            if self.closing.load(Ordering::Acquire) {
-                return None;
+            self.state(store);
+            if self.closing.load(Ordering::Acquire) || store.state.damage().is_some() {
+                return;
             }
             self.stats.passes.fetch_add(1, Ordering::Relaxed);
             self.pause(PASS_EVERY.saturating_sub(begin.elapsed()));
@@ -147,21 +137,17 @@ impl Shared {
         }
     }
 
-    fn state(&self, store: &Store) -> Option<String> {
+    fn state(&self, store: &Store) {
         let mut read = |bytes: u64| {
             self.read(bytes);
             !self.closing.load(Ordering::Acquire)
         };
         match store.state.scrub(&mut read) {
-            Ok(()) => None,
-            Err(error @ (Error::Database { .. } | Error::StateDamaged { .. })) => {
+            Ok(()) => {}
+            Err(Error::StateDamaged { .. }) => {
                 self.stats.found.fetch_add(1, Ordering::Relaxed);
-                Some(error.to_string())
             }
-            Err(error) => {
-                tracing::warn!(%error, "the state database cannot be read through");
-                None
-            }
+            Err(error) => tracing::warn!(%error, "the state database cannot be read through"),
         }
     }
 

@@ -89,6 +89,8 @@ impl Default for StateOptions {
     }
 }
 
+type DamageListener = Box<dyn FnOnce(&str) + Send>;
+
 /// The applied state of a member. See the module's description.
 ///
 /// Dropping it without [`close`](Self::close) is like a crash: what was not persisted is applied
@@ -117,6 +119,8 @@ struct Inner {
     keys: KeyIndex,
     /// What is wrong with the database, once something is.
     damage: OnceLock<String>,
+    /// To be told of it.
+    damage_listeners: Mutex<Vec<DamageListener>>,
     /// The file system had too little room for the last cut.
     no_room: AtomicBool,
     /// Bytes of entries applied since the last cut.
@@ -164,6 +168,7 @@ impl State {
             sweep: Mutex::new(Sweep::default()),
             keys,
             damage: OnceLock::new(),
+            damage_listeners: Mutex::default(),
             no_room: AtomicBool::new(false),
             unpersisted: AtomicU64::new(0),
             closing: Mutex::new(false),
@@ -287,6 +292,19 @@ impl State {
         self.inner.damage.get().map(String::as_str)
     }
 
+    /// Calls `listener`, once, with what is wrong with the database when that is found (at once if
+    /// it was), by whoever reads it. It must not block and must not keep the state alive.
+    pub fn on_damage(&self, listener: impl FnOnce(&str) + Send + 'static) {
+        let mut listeners = self.inner.damage_listeners.lock();
+        match self.damage() {
+            Some(what) => {
+                drop(listeners);
+                listener(what);
+            }
+            None => listeners.push(Box::new(listener)),
+        }
+    }
+
     /// Ends the background threads and persists everything. The state stays readable.
     ///
     /// # Errors
@@ -338,6 +356,9 @@ impl Inner {
             open::note_damage(&self.path, &what);
             what
         });
+        for listener in std::mem::take(&mut *self.damage_listeners.lock()) {
+            listener(first);
+        }
         Error::StateDamaged {
             path: self.path.clone(),
             what: first.clone(),

@@ -29,8 +29,11 @@ pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables, KeyIndex
     let table = table_options();
     let db = DB::open_cf_descriptors(&options(&table), path, families(&table));
     let db = db.map_err(|error| failure(path, error))?;
-    let tables = load(&db, path)?;
+    let mut tables = load(&db, path)?;
     check_log(&tables, log, path)?;
+    // With a full disk the log's beginning goes although the database could not note the trim,
+    // which is applied once more.
+    tables.trim_to(log.base().position);
     let keys = KeyIndex::open(&db, path, log)?;
     Ok((db, tables, keys))
 }
