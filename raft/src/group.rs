@@ -164,6 +164,23 @@ impl Group {
         }
     }
 
+    /// [`start`](Self::start) on the runtime it is called on.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    #[cfg(feature = "sim")]
+    pub async fn start_here(
+        options: GroupOptions,
+        store: Store,
+        forward: Arc<dyn ForwardHandler>,
+    ) -> Result<Group, StartError> {
+        let config = Arc::new(options.validate()?);
+        let inner = start(options, config, store, forward, Handle::current()).await?;
+        Ok(Group {
+            inner: Arc::new(inner),
+        })
+    }
+
     /// Has messages stored. The outcome arrives at the submission's `done`, exactly once, whatever
     /// happens.
     pub fn submit(&self, submission: MessageSubmission) {
@@ -415,7 +432,7 @@ impl Group {
         }
         inner.server.abort();
         let store = inner.store.clone();
-        let saved = tokio::task::spawn_blocking(move || store.close()).await;
+        let saved = crate::blocking::spawn_blocking(move || store.close()).await;
         match saved {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(group = self.name(), %error, "store not saved"),

@@ -18,6 +18,7 @@
 //! The Raft core, its network and its timers run on threads of their own: clients' work cannot
 //! delay a heartbeat.
 
+mod blocking;
 mod encoding;
 mod group;
 mod log_storage;
@@ -28,6 +29,8 @@ mod options;
 mod proposer;
 mod role;
 mod seed;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod standing;
 mod start;
 mod state_machine;

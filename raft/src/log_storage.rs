@@ -284,7 +284,7 @@ impl RaftLogStorage<Types> for LogStorage {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> raftmq_store::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::spawn_blocking(work).await {
         Ok(result) => result.map_err(io::Error::other),
         Err(error) => Err(io::Error::other(error)),
     }

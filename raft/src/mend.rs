@@ -129,7 +129,7 @@ impl Mender {
             return false;
         }
         let (store, hole) = (self.store.clone(), hole.clone());
-        let repaired = tokio::task::spawn_blocking(move || store.log.repair(&hole, &entries));
+        let repaired = crate::blocking::spawn_blocking(move || store.log.repair(&hole, &entries));
         match repaired.await {
             Ok(Ok(left)) => left.is_none(),
             Ok(Err(error)) => {

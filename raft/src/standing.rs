@@ -217,7 +217,7 @@ impl Settle {
         &self,
         work: impl FnOnce() -> raftmq_store::Result<()> + Send + 'static,
     ) -> bool {
-        matches!(tokio::task::spawn_blocking(work).await, Ok(Ok(())))
+        matches!(crate::blocking::spawn_blocking(work).await, Ok(Ok(())))
     }
 
     /// True once an entry of the present leader's own term is applied here: the leader had every

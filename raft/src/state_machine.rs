@@ -149,7 +149,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotName {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let state = self.0.clone();
-        let persisted = tokio::task::spawn_blocking(move || match state.persist() {
+        let persisted = crate::blocking::spawn_blocking(move || match state.persist() {
             // What is durable already will do.
             Err(error) if error.is_no_space() => Ok(()),
             outcome => outcome,

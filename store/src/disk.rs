@@ -63,6 +63,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes an exclusive lock on a file (created if missing) until the returned guard is dropped.
     /// Fails with [`io::ErrorKind::WouldBlock`] when somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    /// Changes with every start of the machine. Empty where the system does not tell.
+    fn boot_id(&self) -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    }
     /// Tells that the first `size` bytes of a map made by this disk will hardly be read soon; they
     /// stay readable.
     fn forget(&self, _map: &Bytes, _size: u64) {}

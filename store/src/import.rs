@@ -96,6 +96,7 @@ impl NewStore {
             segment_bytes: options.segment_bytes,
             flush: options.flush,
             prepare_ahead: options.prepare_ahead,
+            background: options.background,
         };
         let keep: Keep = Arc::new(locks);
         let log = CommitLog::open_with(disk.clone(), log_options, poison.clone(), Some(keep))?;

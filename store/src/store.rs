@@ -57,6 +57,8 @@ pub struct StoreOptions {
     pub flush: FlushMode,
     /// Bytes prepared ahead of the log's tail; 0 turns the helper off.
     pub prepare_ahead: u64,
+    /// Whether the log has threads of its own, see [`LogOptions::background`].
+    pub background: bool,
     /// When the state is brought to its database.
     pub state: StateOptions,
 }
@@ -72,6 +74,7 @@ impl StoreOptions {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             flush: FlushMode::Sync,
             prepare_ahead: PREPARE_AHEAD_DEFAULT,
+            background: true,
             state: StateOptions::default(),
         }
     }
@@ -119,7 +122,14 @@ impl Store {
     /// One line each: [`Error::Locked`], [`Error::Identity`], [`Error::Io`] for a folder that
     /// cannot be used or has no room, and what [`CommitLog::open`] and [`State::open`] say.
     pub fn open(options: StoreOptions) -> Result<Store> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        Self::open_on(Arc::new(RealDisk), options)
+    }
+
+    /// [`open`](Self::open) with everything but the state database on the given disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Store> {
         let Locked {
             places,
             locks,
@@ -143,6 +153,7 @@ impl Store {
             segment_bytes: options.segment_bytes,
             flush: options.flush,
             prepare_ahead: options.prepare_ahead,
+            background: options.background,
         };
         let keep: Keep = Arc::new(locks);
         let begun = Instant::now();
@@ -352,7 +363,7 @@ fn mark_open(
     flush: FlushMode,
 ) -> Result<LastStop> {
     let path = root.join(ABORT);
-    let boot = boot_id();
+    let boot = disk.boot_id();
     let left = small_file::read(disk, &path, 64 * 1024)?;
     let last_stop = match left.as_deref().map(String::from_utf8_lossy) {
         None if is_new => LastStop::Never,
@@ -368,12 +379,6 @@ fn mark_open(
     };
     small_file::replace(&**disk, &path, format!("{boot}\n{mode}\n").as_bytes())?;
     Ok(last_stop)
-}
-
-/// Changes with every start of the machine. Empty where the system does not tell.
-pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -1,27 +1,23 @@
 //! Connections to the other members.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 
 use super::client::RETRY_MS;
+use super::tcp::connect;
 use super::{
     CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
     STREAM_WINDOW_BYTES,
 };
 use crate::pb::raft_client::RaftClient;
-
-/// How long a connection may take to be set up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,25 +66,6 @@ impl Links {
         links.insert((member, lane), link.clone());
         link
     }
-}
-
-/// Connects to the host and port of an address.
-///
-/// On one machine a connection to a port on which nobody listens can meet itself: the system may
-/// pick that very port as the local one, as it may any in its range for outgoing connections
-/// (32768 and up). It would keep the member that is to listen there from starting.
-async fn connect(address: Uri) -> io::Result<TokioIo<TcpStream>> {
-    let host = address.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let connecting = TcpStream::connect((host, address.port_u16().unwrap_or_default()));
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await??;
-    if stream.local_addr()? == stream.peer_addr()? {
-        // Without lingering the port is free at once.
-        stream.set_zero_linger()?;
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(stream))
 }
 
 /// One connection to one member. It is made and made again by itself; each attempt resolves the
@@ -140,7 +117,9 @@ impl Link {
                     .keep_alive_while_idle(true)
                     .initial_stream_window_size(STREAM_WINDOW_BYTES)
                     .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                    .connect_with_connector_lazy(tower::service_fn(connect)),
+                    .connect_with_connector_lazy(tower::service_fn(async |address| {
+                        connect(address).await.map(TokioIo::new)
+                    })),
             ),
             Err(error) => {
                 tracing::warn!(member = self.member, address = self.address(), %error,

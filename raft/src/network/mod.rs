@@ -17,6 +17,8 @@ mod identity;
 mod link;
 mod server;
 mod supply;
+#[cfg(not(feature = "sim"))]
+mod tcp;
 pub(crate) mod wire;
 
 pub(crate) use client::Network;
@@ -24,8 +26,12 @@ pub use forward::{ForwardError, ForwardHandler};
 pub(crate) use forward::{Forwarder, cause};
 pub(crate) use identity::{Identity, random};
 pub(crate) use link::{Lane, Links};
-pub(crate) use server::{ServerParts, listen, serve};
+pub(crate) use server::{ServerParts, serve};
 pub(crate) use supply::Supply;
+pub(crate) use tcp::listen;
+
+#[cfg(feature = "sim")]
+use crate::sim as tcp;
 
 /// Longest message: an append with one entry of the largest size. Normally it holds no more than
 /// [`crate::log_storage::READ_BYTES_MAX`].

@@ -1,7 +1,6 @@
 //! The receiving side.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -16,14 +15,13 @@ use openraft::raft::AppendEntriesResponse;
 use parking_lot::Mutex;
 use raftmq_proto::command::{Op, TrimLog};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::time::Instant;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
+use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::supply::Supply;
+use super::tcp::{Connection, Listener, incoming};
 use super::{
     CONNECTION_WINDOW_BYTES, Forwarder, Identity, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
     MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, wire,
@@ -43,40 +41,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const DECIDE_TIMEOUT: Duration = Duration::from_millis(150);
 /// Connections at once; each member needs four.
 const CONNECTIONS_MAX: usize = 256;
-/// Connections waiting to be accepted.
-const BACKLOG: u32 = 128;
-
-/// How long a taken port is tried again, and how often.
-const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(2);
-const TAKEN_PORT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Opens the port that members reach this one at.
-///
-/// A port that is taken is tried again for a while: on a machine with other members, an outgoing
-/// connection may have it for a moment.
-pub(crate) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let until = Instant::now() + TAKEN_PORT_PATIENCE;
-    loop {
-        match try_listen(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                tokio::time::sleep(TAKEN_PORT_PAUSE).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    // A restarted member must not wait for the last connections of its former life.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// What the server answers with.
 pub(crate) struct ServerParts {
@@ -95,24 +59,22 @@ pub(crate) struct ServerParts {
 
 /// Serves until dropped.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     parts: ServerParts,
 ) -> Result<(), tonic::transport::Error> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .filter_map(move |accepted| {
-            let place = places.clone().try_acquire_owned();
-            std::future::ready(match (accepted, place) {
-                (Ok(stream), Ok(place)) => Some(Ok(Accepted {
-                    stream,
-                    _place: place,
-                })),
-                // One too many: closed at once.
-                (Ok(_), Err(_)) => None,
-                (Err(error), _) => Some(Err(error)),
-            })
-        });
+    let incoming = incoming(listener).filter_map(move |accepted| {
+        let place = places.clone().try_acquire_owned();
+        std::future::ready(match (accepted, place) {
+            (Ok(stream), Ok(place)) => Some(Ok(Accepted {
+                stream,
+                _place: place,
+            })),
+            // One too many: closed at once.
+            (Ok(_), Err(_)) => None,
+            (Err(error), _) => Some(Err(error)),
+        })
+    });
     let streams_max = parts.streams_max;
     let service = RaftServer::new(Service { parts })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -130,7 +92,7 @@ pub(crate) async fn serve(
 
 /// A connection and its place among those allowed.
 struct Accepted {
-    stream: TcpStream,
+    stream: Connection,
     _place: OwnedSemaphorePermit,
 }
 

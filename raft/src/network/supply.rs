@@ -200,7 +200,7 @@ impl Supply {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work)
+    crate::blocking::spawn_blocking(work)
         .await
         .map_err(|error| Status::internal(format!("a task failed: {error}")))
 }

@@ -50,7 +50,7 @@ async fn due(upkeep: &Upkeep) -> Result<Option<LogId>, Error> {
         let upto = store.log.last_before(start)?;
         Ok(upto.filter(|upto| store.state.persisted() >= Some(*upto)))
     };
-    match tokio::task::spawn_blocking(look).await {
+    match crate::blocking::spawn_blocking(look).await {
         Ok(upto) => upto,
         Err(error) => {
             tracing::error!(%error, "a task failed");

@@ -88,6 +88,8 @@ struct Inner {
     /// A crashed disk refuses everything: the process that used it is gone.
     gone: bool,
     space: Option<DiskSpace>,
+    /// Power cuts so far.
+    boots: u64,
 }
 
 #[derive(Clone)]
@@ -156,7 +158,7 @@ impl MemoryDisk {
             .into_iter()
             .map(|(path, file)| (path, Arc::new(file.after_crash(&mut crash))))
             .collect();
-        Self::holding(inner.dirs.clone(), names)
+        Self::holding(inner.dirs.clone(), names, inner.boots + 1)
     }
 
     /// The process is killed: this disk refuses all further work, and the returned one holds
@@ -169,7 +171,7 @@ impl MemoryDisk {
             .iter()
             .map(|(path, file)| (path.clone(), Arc::new(file.after_kill())))
             .collect();
-        let killed = Self::holding(inner.dirs.clone(), names);
+        let killed = Self::holding(inner.dirs.clone(), names, inner.boots);
         {
             let mut after = killed.inner.lock();
             let durable: BTreeMap<_, _> = inner
@@ -187,11 +189,16 @@ impl MemoryDisk {
         killed
     }
 
-    fn holding(dirs: BTreeSet<PathBuf>, names: BTreeMap<PathBuf, Arc<MemoryFile>>) -> MemoryDisk {
+    fn holding(
+        dirs: BTreeSet<PathBuf>,
+        names: BTreeMap<PathBuf, Arc<MemoryFile>>,
+        boots: u64,
+    ) -> MemoryDisk {
         let disk = MemoryDisk::new();
         {
             let mut inner = disk.inner.lock();
             inner.dirs = dirs;
+            inner.boots = boots;
             inner.durable_names = names.clone();
             inner.names = names;
         }
@@ -324,6 +331,10 @@ impl Disk for MemoryDisk {
             total: 1 << 40,
             available: 1 << 39,
         }))
+    }
+
+    fn boot_id(&self) -> String {
+        format!("boot {}", self.inner.lock().boots)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {

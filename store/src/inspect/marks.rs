@@ -12,7 +12,7 @@ use crate::log::LogBase;
 use crate::log::base;
 use crate::log::checkpoint::{self, Checkpoint};
 use crate::poison::Poison;
-use crate::store::{ABORT, COMMITTED, VOTE, boot_id};
+use crate::store::{ABORT, COMMITTED, VOTE};
 use crate::vote::VoteFile;
 use crate::{identity, small_file};
 
@@ -160,7 +160,7 @@ impl Marks<'_> {
             return Ok(None);
         };
         let text = String::from_utf8_lossy(&bytes);
-        let boot = boot_id();
+        let boot = ReadOnlyDisk.boot_id();
         Ok(Some(Abort {
             same_boot: !boot.is_empty() && text.lines().next() == Some(boot.as_str()),
             was_async: text.lines().nth(1) == Some("async"),

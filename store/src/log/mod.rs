@@ -235,10 +235,16 @@ impl CommitLog {
                 .name(name.to_owned())
                 .spawn(work)
         };
-        let s = shared.clone();
-        let thread = spawn("flush", Box::new(move || s.flusher.serve()));
-        threads.push(thread.map_err(Error::io("start a thread for", &shared.options.dir))?);
-        if shared.options.prepare_ahead > 0 {
+        let background = shared.options.background;
+        if background {
+            let s = shared.clone();
+            let thread = spawn("flush", Box::new(move || s.flusher.serve()));
+            threads.push(thread.map_err(Error::io("start a thread for", &shared.options.dir))?);
+        } else {
+            // As with a log that ends: whoever wants a flush does it.
+            shared.flusher.close();
+        }
+        if background && shared.options.prepare_ahead > 0 {
             let s = shared.clone();
             let thread = spawn("prepare", Box::new(move || s.preparer.serve(&s)));
             threads.push(thread.map_err(Error::io("start a thread for", &shared.options.dir))?);

@@ -38,6 +38,11 @@ pub struct LogOptions {
     pub flush: FlushMode,
     /// Bytes written as zeros ahead of the tail; 0 turns the helper off.
     pub prepare_ahead: u64,
+    /// Whether threads flush and prepare; otherwise only [`CommitLog::flush`] does, on its caller's
+    /// thread.
+    ///
+    /// [`CommitLog::flush`]: super::CommitLog::flush
+    pub background: bool,
 }
 
 impl LogOptions {
@@ -48,6 +53,7 @@ impl LogOptions {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             flush: FlushMode::Sync,
             prepare_ahead: PREPARE_AHEAD_DEFAULT,
+            background: true,
         }
     }
 }

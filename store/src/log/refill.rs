@@ -66,6 +66,7 @@ impl Refill {
                 interval: FLUSH_EVERY,
             },
             prepare_ahead: 0,
+            background: true,
         };
         let log = CommitLog::open_any(disk.clone(), options, Poison::default(), None)?;
         // What a power cut took out of the middle is filled again with all behind it.

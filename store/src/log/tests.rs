@@ -22,6 +22,7 @@ pub(super) fn options(segment_bytes: u64, prepare_ahead: u64, flush: FlushMode) 
         segment_bytes,
         flush,
         prepare_ahead,
+        background: true,
     }
 }
 
