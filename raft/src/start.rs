@@ -45,15 +45,7 @@ pub(crate) async fn start(
     let storage = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
     let vote = VoteKeeper::open_or_distrust(store.vote.clone()).map_err(|error| storage(&error))?;
     let vote = Arc::new(vote);
-    let log_storage = LogStorage::new(
-        store.log.clone(),
-        store.state.clone(),
-        store.committed.clone(),
-        vote.clone(),
-    );
     let standing = Standing::at_start(&options, &store, &vote);
-    let (applied_term, applied_term_seen) = watch::channel(0);
-    let state_machine = StateMachine::new(store.state.clone(), applied_term);
     let identity = Arc::new(Identity::new(
         options.group.clone(),
         options.self_id,
@@ -106,18 +98,33 @@ pub(crate) async fn start(
     let damaged = Arc::new(Notify::new());
     let tell_damage = damaged.clone();
     store.log.on_hole(move |_| tell_damage.notify_one());
-    mender.run(true).await;
 
-    // Applies what was committed before; the core starts with `run`.
-    let raft = Raft::build(
-        options.self_id,
-        config,
-        network.clone(),
-        log_storage,
-        state_machine,
-    )
-    .await
-    .map_err(|error| storage(&error))?;
+    let (raft, applied_term_seen) = loop {
+        mender.run(true).await;
+        let log_storage = LogStorage::new(
+            store.log.clone(),
+            store.state.clone(),
+            store.committed.clone(),
+            vote.clone(),
+        );
+        let (applied_term, applied_term_seen) = watch::channel(0);
+        let state_machine = StateMachine::new(store.state.clone(), applied_term);
+        // Applies what was committed before; the core starts with `run`.
+        let built = Raft::build(
+            options.self_id,
+            config.clone(),
+            network.clone(),
+            log_storage,
+            state_machine,
+        );
+        match built.await {
+            Ok(raft) => break (raft, applied_term_seen),
+            // It met damage that opening the log had passed by: an earlier start had found it, and
+            // ended before it was mended.
+            Err(_) if !store.log.holes().is_empty() => {}
+            Err(error) => return Err(storage(&error)),
+        }
+    };
     network.raft.get_or_init(|| raft.clone());
     raft.runtime_config()
         .elect(standing.votes_for(store.log.last()));

@@ -182,6 +182,22 @@ async fn flipped_bytes_of_two_members_are_mended_by_each_other() {
     }
 }
 
+/// What is applied again at a start is read before the Raft core runs: damage that is met only then is
+/// mended too.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_met_while_the_log_is_applied_again_is_mended() {
+    let mut cluster = Cluster::started("replay", 3).await;
+    cluster.fill(2 * SEGMENT).await;
+    cluster.settled().await;
+    let member = follower(&cluster).await;
+    cluster.put_down(member).await;
+    fs::remove_dir_all(cluster.folder(member).join("state")).unwrap();
+    flip(&cluster.folder(member), 0, SEGMENT / 2);
+    cluster.start(member).await;
+    caught_up(&mut cluster).await;
+    assert!(cluster.group(member).store().log.holes().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_vote_costs_the_vote_until_caught_up() {
     let mut cluster = Cluster::started("vote", 3).await;
