@@ -46,6 +46,17 @@ first_command() {
     return "$status"
 }
 
+# Simulated groups: as many as SIM_SEEDS says, from SIM_FIRST on. A workspace of its own.
+# shellcheck disable=SC2317 # called through step
+simulation() {
+    cd "$PROJECT/tests/sim" || return
+    cargo fmt --check && cargo clippy --release --locked --all-targets -- -D warnings \
+        && SIM_SEEDS="${SIM_SEEDS:-1000}" cargo test --release --locked -- --nocapture
+    local status=$?
+    cd "$PROJECT" || return
+    return "$status"
+}
+
 # `--workspace` everywhere: another choice of packages is another choice of features, and builds everything again.
 step setup "$BIN/setup.sh" --tests || finish
 step format cargo fmt --all --check
@@ -55,6 +66,7 @@ step clippy cargo clippy --release --locked --workspace --all-targets -- -D warn
 step "build tests" cargo test --release --locked --workspace --no-run || finish
 step "unit and property tests" cargo test --release --locked --workspace --lib --bins
 step "documentation tests" cargo test --release --locked --workspace --doc
+step simulation simulation
 step "first command" first_command
 export RAFTMQ_BIN_DIR="$BIN_DIR"
 step "suites with real processes" cargo test --release --locked --workspace --test '*' -- --nocapture

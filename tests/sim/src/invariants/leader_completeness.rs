@@ -1,0 +1,30 @@
+//! Who begins to lead has every entry that was ever committed.
+
+use raftmq_store::CommitLog;
+
+use crate::history::{Check, History};
+use crate::replay::mark;
+use crate::violation;
+
+pub fn check(history: &History, member: usize, term: u64, log: &CommitLog) -> Check {
+    // A CRC covers the one before it: where the last one is equal, all before are.
+    let Some(last) = history.committed.last() else {
+        return Ok(());
+    };
+    let index = history.committed.len() as u64 - 1;
+    if log.next_index() <= index {
+        return violation!(
+            "leader_completeness",
+            "n{member} leads term {term} with a log that ends before {}, but {index} is committed",
+            log.next_index()
+        );
+    }
+    let found = mark(log, index)?;
+    if found.is_some_and(|found| found != *last) {
+        return violation!(
+            "leader_completeness",
+            "n{member} leads term {term} with {found:?} at {index}, but {last:?} is committed"
+        );
+    }
+    Ok(())
+}
