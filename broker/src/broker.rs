@@ -11,15 +11,20 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::config::{Config, FlushDisk, GroupConfig, NodeConfig};
+use crate::config::{Config, EndpointConfig, FlushDisk, GroupConfig, NodeConfig};
 use crate::dispatch::{Dispatch, FromPeers, Port};
+use crate::endpoint::{Access, Endpoint, Listen};
 use crate::offsets::Offsets;
 use crate::parts::Parts;
 use crate::pull::{PullProcessor, Waker};
-use crate::register::{Card, Registrar};
+use crate::register::{Card, Changes, Registrar};
 
 /// How long a member that stops tries to save what consumers have told it.
 const SAVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a leader that is deposed takes to answer what came over its leader endpoint: a client that waits there is
+/// not yet with the new leader.
+const ENDPOINT_DRAIN: Duration = Duration::from_millis(500);
 
 /// Why a member could not start. Every text is one line.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +33,14 @@ pub enum StartError {
     #[error(transparent)]
     Raft(#[from] raftmq_raft::StartError),
     /// A client port cannot be used.
-    #[error("cannot listen on {address} ({key}): {source}")]
+    #[error("cannot listen on {address} ({key}{}): {source}", if *below == 0 { "" } else { " - 2" })]
     Bind {
         /// The address.
         address: SocketAddr,
         /// The configuration key it comes from.
         key: &'static str,
+        /// How far below that key's port it is: 2 for the fast port.
+        below: u16,
         /// The system's answer.
         source: std::io::Error,
     },
@@ -56,6 +63,7 @@ pub struct Broker {
     group: Group,
     address: SocketAddr,
     servers: [Server; 2],
+    endpoint: Option<Endpoint>,
     registrar: Registrar,
     offsets: Arc<Offsets>,
     pulls: Arc<PullProcessor>,
@@ -89,7 +97,8 @@ impl Broker {
         let parts = Parts::new(&group, &group_config, &node, settings);
         // The dispatch exists before any request can come: from peers, then from clients.
         drop(from_peers.dispatch.set(Arc::downgrade(&parts.dispatch)));
-        let servers = match listen(&node, &parts.dispatch) {
+        let own = ServerOptions::new(SocketAddr::new(node.listen.bind, node.listen.port));
+        let servers = match listen(&node, own, "listenPort", &parts.dispatch) {
             Ok(servers) => servers,
             Err(error) => {
                 group.shutdown().await;
@@ -106,16 +115,31 @@ impl Broker {
             names: parts.names.clone(),
             address: node.listen.address(),
             ha_address: node.listen.ha_address(),
+            endpoint: node.endpoint.as_ref().map(EndpointConfig::address),
             self_id: node.self_id,
             permission: node.send.permission,
         };
+        let (access_tell, access) = watch::channel(Access::None);
+        let endpoint = node.endpoint.clone().map(|endpoint| {
+            let (node, dispatch) = (node.clone(), Arc::clone(&parts.dispatch));
+            let options = ServerOptions {
+                drain: ENDPOINT_DRAIN,
+                ..ServerOptions::new(SocketAddr::new(endpoint.bind, endpoint.port))
+            };
+            let listen: Listen =
+                Box::new(move || listen(&node, options.clone(), "leaderEndpoint", &dispatch));
+            Endpoint::start(group.clone(), listen, access_tell)
+        });
         let client = Arc::new(Client::new(ClientOptions::default()));
         let registrar = Registrar::start(
             card,
             node.nameservers.clone(),
             group.clone(),
             client,
-            topics_changed,
+            Changes {
+                topics: topics_changed,
+                access,
+            },
             Arc::clone(&parts.registered),
         );
         let (made_tell, made) = watch::channel(false);
@@ -132,6 +156,7 @@ impl Broker {
             group,
             address,
             servers,
+            endpoint,
             registrar,
             offsets,
             pulls,
@@ -206,6 +231,9 @@ impl Broker {
         }
         self.registrar.leave().await;
         self.pulls.resume_all_held();
+        if let Some(endpoint) = self.endpoint {
+            endpoint.close().await;
+        }
         let [main, fast] = &self.servers;
         tokio::join!(main.shutdown(), fast.shutdown());
         for task in self.tasks {
@@ -265,15 +293,22 @@ pub(crate) fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOpti
     }
 }
 
-fn listen(node: &NodeConfig, dispatch: &Arc<Dispatch>) -> Result<[Server; 2], StartError> {
-    let bind = |port: u16, fast: bool| {
-        let address = SocketAddr::new(node.listen.bind, port);
+/// Listens on the port of `options` and the fast one two below; `key` names it.
+fn listen(
+    node: &NodeConfig,
+    options: ServerOptions,
+    key: &'static str,
+    dispatch: &Arc<Dispatch>,
+) -> Result<[Server; 2], StartError> {
+    let bind = |below: u16, fast: bool| {
+        let mut address = options.bind;
+        address.set_port(address.port() - below);
         let options = ServerOptions {
+            bind: address,
             idle: node.listen.idle,
             held_max: node.pull.held_max,
-            ..ServerOptions::new(address)
+            ..options.clone()
         };
-        let key = if fast { "listenPort - 2" } else { "listenPort" };
         let port = Port {
             dispatch: Arc::clone(dispatch),
             fast,
@@ -281,11 +316,9 @@ fn listen(node: &NodeConfig, dispatch: &Arc<Dispatch>) -> Result<[Server; 2], St
         Server::bind(options, Arc::new(port)).map_err(|source| StartError::Bind {
             address,
             key,
+            below,
             source,
         })
     };
-    Ok([
-        bind(node.listen.port, false)?,
-        bind(node.listen.port - 2, true)?,
-    ])
+    Ok([bind(0, false)?, bind(2, true)?])
 }

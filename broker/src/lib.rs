@@ -18,6 +18,7 @@ mod clients;
 pub mod config;
 mod creator;
 mod dispatch;
+mod endpoint;
 mod exchange;
 mod forward;
 mod locks;

@@ -3,6 +3,9 @@
 //! One task per nameserver: one that is dead, slow or unknown delays nobody. Each registers when the member's part is
 //! known, at once when that or a topic changes, and every period. A leader is broker id 0, a follower its number plus
 //! one; the term travels as the data version's state version, so that nameservers can tell a deposed leader.
+//!
+//! Where an endpoint follows leadership, the leader is broker id 0 there, and under its own address what it is as a
+//! follower: consumers then stay connected to every member, and a new leader knows them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admin::Names;
 use crate::config::NameserverConfig;
+use crate::endpoint::Access;
 
 /// How long one nameserver may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,6 +49,8 @@ pub(crate) struct Card {
     pub(crate) names: Names,
     pub(crate) address: String,
     pub(crate) ha_address: String,
+    /// The leader endpoint's address, where there is one.
+    pub(crate) endpoint: Option<String>,
     pub(crate) self_id: u64,
     pub(crate) permission: i32,
 }
@@ -54,6 +60,37 @@ pub(crate) struct Card {
 struct Part {
     broker_id: i64,
     term: u64,
+    /// A leader that is reached over the endpoint.
+    by_endpoint: bool,
+}
+
+/// What makes a registration necessary, beside the role.
+pub(crate) struct Changes {
+    /// Notified after every change of a topic.
+    pub(crate) topics: Arc<Notify>,
+    /// Whether this member is reached over the endpoint.
+    pub(crate) access: watch::Receiver<Access>,
+}
+
+impl Card {
+    fn follower_id(&self) -> i64 {
+        i64::try_from(self.self_id)
+            .unwrap_or(i64::MAX)
+            .saturating_add(1)
+    }
+
+    /// Addresses to register, and the broker id of each.
+    fn places(&self, part: Part) -> Vec<(&str, i64)> {
+        match &self.endpoint {
+            Some(endpoint) if part.by_endpoint => {
+                vec![
+                    (endpoint, part.broker_id),
+                    (&self.address, self.follower_id()),
+                ]
+            }
+            _ => vec![(&self.address, part.broker_id)],
+        }
+    }
 }
 
 /// One registration, encoded once for all nameservers.
@@ -103,38 +140,49 @@ pub(crate) struct Registrar {
     config: NameserverConfig,
     client: Arc<Client>,
     current: watch::Receiver<Option<Arc<Registration>>>,
+    role: watch::Receiver<Role>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// The part of a role, once it is known: a leader that may answer, or a follower of a known leader.
-fn part_of(role: &Role, self_id: u64) -> Option<Part> {
+/// The part of a role, once it is known: a leader that may answer and has an address for it, or a follower of a known
+/// leader.
+fn part_of(role: &Role, access: Access, card: &Card) -> Option<Part> {
+    let term = role.term;
     if role.serving {
+        let by_endpoint = match access {
+            Access::None => false,
+            Access::Open(open) if open == term => true,
+            Access::Denied(denied) if denied == term => false,
+            Access::Closed | Access::Open(_) | Access::Denied(_) => return None,
+        };
         return Some(Part {
             broker_id: 0,
-            term: role.term,
+            term,
+            by_endpoint,
         });
     }
-    role.leader.filter(|leader| *leader != self_id)?;
-    let broker_id = i64::try_from(self_id).unwrap_or(i64::MAX).saturating_add(1);
+    role.leader.filter(|leader| *leader != card.self_id)?;
     Some(Part {
-        broker_id,
-        term: role.term,
+        broker_id: card.follower_id(),
+        term,
+        by_endpoint: false,
     })
 }
 
 impl Registrar {
-    /// Starts registering; `topics_changed` is notified after every change of a topic.
+    /// Starts registering.
     pub(crate) fn start(
         card: Card,
         config: NameserverConfig,
         group: Group,
         client: Arc<Client>,
-        topics_changed: Arc<Notify>,
+        changes: Changes,
         registered: Arc<Registered>,
     ) -> Registrar {
         let (tell, current) = watch::channel(None);
         let mut tasks = Vec::new();
-        let prepare = prepare(card.clone(), config.compressed, group, topics_changed, tell);
+        let role = group.role();
+        let prepare = prepare(card.clone(), config.compressed, group, changes, tell);
         tasks.push(tokio::spawn(prepare));
         for (nth, address) in config.addresses.iter().enumerate() {
             let registered = Arc::clone(&registered);
@@ -153,6 +201,7 @@ impl Registrar {
             config,
             client,
             current,
+            role,
             tasks,
         }
     }
@@ -165,26 +214,39 @@ impl Registrar {
         let Some(last) = self.current.borrow().clone() else {
             return;
         };
-        let header = UnRegisterBrokerRequestHeader {
-            broker_name: self.card.names.broker.clone(),
-            broker_addr: self.card.address.clone(),
-            cluster_name: self.card.names.cluster.clone(),
-            broker_id: last.part.broker_id,
-        };
+        // The endpoint belongs to whoever leads by now; nameservers that know no terms would forget that member.
+        let still_leads = self.role.borrow().serving;
+        let places = self.card.places(last.part).into_iter();
+        let places = places.filter(|(_, id)| *id != 0 || still_leads || !last.part.by_endpoint);
+        let commands: Vec<RemotingCommand> = places
+            .map(|(own, broker_id)| self.goodbye(own, broker_id, last.part.term))
+            .collect();
         let mut leaving = tokio::task::JoinSet::new();
         for address in self.config.addresses {
             let client = Arc::clone(&self.client);
-            let command = RemotingCommand::request(request::UNREGISTER_BROKER)
-                .with_header(&header)
-                .with_field(REGISTRATION_VERSION, registration_version().to_string())
-                .with_field("stateVersion", last.part.term.to_string());
+            let commands = commands.clone();
             leaving.spawn(async move {
-                if let Err(error) = client.invoke(&address, command, LEAVE_TIMEOUT).await {
-                    tracing::info!(nameserver = address, %error, "not unregistered");
+                for command in commands {
+                    if let Err(error) = client.invoke(&address, command, LEAVE_TIMEOUT).await {
+                        tracing::info!(nameserver = address, %error, "not unregistered");
+                    }
                 }
             });
         }
         leaving.join_all().await;
+    }
+
+    fn goodbye(&self, own: &str, broker_id: i64, term: u64) -> RemotingCommand {
+        let header = UnRegisterBrokerRequestHeader {
+            broker_name: self.card.names.broker.clone(),
+            broker_addr: own.to_owned(),
+            cluster_name: self.card.names.cluster.clone(),
+            broker_id,
+        };
+        RemotingCommand::request(request::UNREGISTER_BROKER)
+            .with_header(&header)
+            .with_field(REGISTRATION_VERSION, registration_version().to_string())
+            .with_field("stateVersion", term.to_string())
     }
 }
 
@@ -193,18 +255,19 @@ async fn prepare(
     card: Card,
     compressed: bool,
     group: Group,
-    topics_changed: Arc<Notify>,
+    mut changes: Changes,
     tell: watch::Sender<Option<Arc<Registration>>>,
 ) {
     let mut role = group.role();
     let mut told: Option<Part> = None;
     loop {
-        let part = part_of(&role.borrow_and_update(), card.self_id);
+        let access = *changes.access.borrow_and_update();
+        let part = part_of(&role.borrow_and_update(), access, &card);
         if let Some(part) = part {
             let deposed = told.is_some_and(|told| told.broker_id == 0) && part.broker_id != 0;
             if deposed {
                 sleep(DEPOSED_PAUSE).await;
-                if part_of(&role.borrow(), card.self_id) != Some(part) {
+                if part_of(&role.borrow(), *changes.access.borrow(), &card) != Some(part) {
                     continue;
                 }
             }
@@ -212,6 +275,7 @@ async fn prepare(
                 tracing::info!(
                     broker_id = part.broker_id,
                     term = part.term,
+                    endpoint = part.by_endpoint,
                     "registers with this part"
                 );
             }
@@ -221,7 +285,9 @@ async fn prepare(
         }
         tokio::select! {
             changed = role.changed() => if changed.is_err() { return },
-            () = topics_changed.notified() => sleep(GATHER).await,
+            // Its sender is gone where there is no endpoint.
+            Ok(()) = changes.access.changed() => {}
+            () = changes.topics.notified() => sleep(GATHER).await,
         }
     }
 }
@@ -313,6 +379,7 @@ async fn keep_registered(
     }
 }
 
+/// Registers the leader's address first: it matters most.
 async fn register(
     address: &str,
     card: &Card,
@@ -320,33 +387,35 @@ async fn register(
     client: &Client,
     registration: &Registration,
 ) -> Result<(), String> {
-    let header = RegisterBrokerRequestHeader {
-        broker_name: card.names.broker.clone(),
-        broker_addr: card.address.clone(),
-        cluster_name: card.names.cluster.clone(),
-        ha_server_addr: card.ha_address.clone(),
-        broker_id: registration.part.broker_id,
-        heartbeat_timeout_millis: None,
-        enable_acting_master: Some(false),
-        compressed: Some(compressed),
-        body_crc32: i32::try_from(body_crc(&registration.body)).unwrap_or(0),
-    };
-    let command = RemotingCommand::request(request::REGISTER_BROKER)
-        .with_header(&header)
-        .with_field(REGISTRATION_VERSION, registration_version().to_string())
-        .with_body(registration.body.clone());
-    let answer = client
-        .invoke(address, command, CALL_TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    if answer.code == response::SUCCESS {
-        return Ok(());
+    for (own, broker_id) in card.places(registration.part) {
+        let header = RegisterBrokerRequestHeader {
+            broker_name: card.names.broker.clone(),
+            broker_addr: own.to_owned(),
+            cluster_name: card.names.cluster.clone(),
+            ha_server_addr: card.ha_address.clone(),
+            broker_id,
+            heartbeat_timeout_millis: None,
+            enable_acting_master: Some(false),
+            compressed: Some(compressed),
+            body_crc32: i32::try_from(body_crc(&registration.body)).unwrap_or(0),
+        };
+        let command = RemotingCommand::request(request::REGISTER_BROKER)
+            .with_header(&header)
+            .with_field(REGISTRATION_VERSION, registration_version().to_string())
+            .with_body(registration.body.clone());
+        let answer = client
+            .invoke(address, command, CALL_TIMEOUT)
+            .await
+            .map_err(|error| error.to_string())?;
+        if answer.code != response::SUCCESS {
+            return Err(format!(
+                "refused with code {}: {}",
+                answer.code,
+                answer.remark.unwrap_or_default()
+            ));
+        }
     }
-    Err(format!(
-        "refused with code {}: {}",
-        answer.code,
-        answer.remark.unwrap_or_default()
-    ))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -380,9 +449,45 @@ mod tests {
         assert!(begun.elapsed() < KNOWN_WITHIN);
     }
 
+    fn card(endpoint: Option<&str>) -> Card {
+        Card {
+            names: Names {
+                cluster: "C".to_owned(),
+                broker: "B".to_owned(),
+            },
+            address: "own:1".to_owned(),
+            ha_address: "own:2".to_owned(),
+            endpoint: endpoint.map(str::to_owned),
+            self_id: 2,
+            permission: 6,
+        }
+    }
+
+    /// A leader is told where it is reached: nowhere before it listens there, and under its own address when it cannot.
+    #[test]
+    fn a_leader_is_registered_where_it_listens() {
+        let card = card(Some("all:9"));
+        let leads = role(RoleState::Leader, Some(2), true);
+        let places = |role: &Role, access| {
+            part_of(role, access, &card).map(|part| card.places(part).to_vec())
+        };
+        for not_yet in [Access::Closed, Access::Open(6), Access::Denied(6)] {
+            assert_eq!(places(&leads, not_yet), None);
+        }
+        assert_eq!(
+            places(&leads, Access::Open(7)).unwrap(),
+            [("all:9", 0), ("own:1", 3)]
+        );
+        assert_eq!(places(&leads, Access::Denied(7)).unwrap(), [("own:1", 0)]);
+        let follows = role(RoleState::Follower, Some(0), false);
+        assert_eq!(places(&follows, Access::Open(7)).unwrap(), [("own:1", 3)]);
+    }
+
     #[test]
     fn a_part_is_told_only_once_it_is_known() {
-        let part = |role: Role| part_of(&role, 2).map(|part| (part.broker_id, part.term));
+        let part = |role: Role| {
+            part_of(&role, Access::None, &card(None)).map(|part| (part.broker_id, part.term))
+        };
         assert_eq!(part(role(RoleState::Leader, Some(2), true)), Some((0, 7)));
         assert_eq!(part(role(RoleState::Leader, Some(2), false)), None);
         assert_eq!(

@@ -14,7 +14,8 @@
 //! - *Order of connections.* Connection numbers grow. What comes over an older connection than the broker's latest
 //!   registration or heartbeat was sent before it.
 //! - *Registration versions.* Our brokers number their registrations (field `registrationVersion` of 103 and 104), and
-//!   that number decides where both sides of a comparison have it.
+//!   that number decides where both sides of a comparison have it. Only a leader's higher term is newer whatever the
+//!   numbers are: members may share the address that they advertise while they lead.
 
 mod query;
 
@@ -340,6 +341,16 @@ impl RouteTable {
             .live
             .get(key)
             .filter(|live| live.broker_name == new.broker_name)?;
+        let (term, leads) = (
+            new.topics.data_version.state_version,
+            new.broker_id == MASTER_ID,
+        );
+        let held = live.data_version.state_version;
+        // Members of a group that lead one after the other share an address when it follows the leader. Their
+        // numbers come from clocks of their own, so that the term decides.
+        if leads && term > held {
+            return None;
+        }
         if let (Some(version), Some(held)) = (new.version, live.version) {
             if version < held {
                 return Some(Stale::OlderVersion { version, held });
@@ -347,12 +358,8 @@ impl RouteTable {
         } else if connection < live.connection {
             return Some(Stale::OlderConnection);
         }
-        let (term, held) = (
-            new.topics.data_version.state_version,
-            live.data_version.state_version,
-        );
         // From when it led: the part it has by now, follower or not, stays.
-        (new.broker_id == MASTER_ID && term < held).then_some(Stale::LowerTerm { term, held })
+        (leads && term < held).then_some(Stale::LowerTerm { term, held })
     }
 
     /// The term that keeps this broker id from the address, if there is one.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::network::{ForwardError, ForwardHandler, Forwarder};
 use crate::options::{GroupOptions, Peer, StartError};
 use crate::proposer::{MessageSubmission, ProposeError, ProposerHandle};
-use crate::role::{Role, RoleState};
+use crate::role::{Lease, Role, RoleState};
 use crate::standing::Standing;
 use crate::start::start;
 use crate::transfer::{Transfer, TransferError};
@@ -42,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) proposer: ProposerHandle,
     pub(crate) role: watch::Receiver<Role>,
+    pub(crate) lease: Lease,
     pub(crate) fatal: watch::Receiver<Option<Arc<str>>>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
@@ -199,6 +200,11 @@ impl Group {
     /// This member's role, now and at every change.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.inner.role.clone()
+    }
+
+    /// Whether this member leads and a quorum has answered it within its lease.
+    pub fn holds_lease(&self) -> bool {
+        self.inner.lease.holds()
     }
 
     /// Why this member can no longer take part, once it cannot: its Raft core or its store has

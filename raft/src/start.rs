@@ -140,7 +140,7 @@ pub(crate) async fn start(
         &options,
         raft.clone(),
         parts,
-        lease,
+        lease.clone(),
         role.clone(),
         fatal.clone(),
     );
@@ -203,6 +203,7 @@ pub(crate) async fn start(
         forwarder,
         proposer: proposer_handle,
         role,
+        lease,
         fatal,
         standing: standing_seen,
         restart,

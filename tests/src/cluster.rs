@@ -57,6 +57,8 @@ pub struct Options {
     pub nameservers: usize,
     /// Segment size; small, so that a test fills several.
     pub segment_bytes: u64,
+    /// Whether whoever leads is reached over one address (`leaderEndpoint`).
+    pub leader_endpoint: bool,
     /// Further lines of each member's conf.
     pub conf: Vec<(String, String)>,
     /// Where each member runs; members beyond the list run here.
@@ -75,6 +77,7 @@ impl Default for Options {
             members: 3,
             nameservers: 1,
             segment_bytes: 16 << 20,
+            leader_endpoint: false,
             conf: Vec::new(),
             sites: Vec::new(),
             nameserver_host: Site::default().host,
@@ -155,6 +158,8 @@ impl Member {
 pub struct Cluster {
     root: PathBuf,
     options: Options,
+    /// `host:port` that follows leadership, where there is one.
+    pub endpoint: Option<String>,
     /// The nameservers.
     pub nameservers: Vec<Nameserver>,
     /// The members.
@@ -188,6 +193,7 @@ impl Cluster {
         let root = make_root()?;
         let mut cluster = Cluster {
             root,
+            endpoint: None,
             nameservers: Vec::new(),
             members: Vec::new(),
             disks: Vec::new(),
@@ -230,6 +236,9 @@ impl Cluster {
         if cluster.options.faulty_flushes {
             cluster.faults = Some(fault::compile(&cluster.root)?);
         }
+        if cluster.options.leader_endpoint {
+            cluster.endpoint = Some(format!("127.0.0.1:{}", free_port()?));
+        }
         if let Some(bytes) = cluster.options.disk_bytes {
             for member in &cluster.members {
                 cluster.disks.push(Disk::mount(&member.store, bytes)?);
@@ -261,6 +270,9 @@ impl Cluster {
         line("dLegerPeers", &self.peers());
         line("dLegerSelfId", &format!("n{}", member.number));
         line("sendMessageThreadPoolNums", &16);
+        if let Some(endpoint) = &self.endpoint {
+            line("leaderEndpoint", endpoint);
+        }
         for (key, value) in &self.options.conf {
             line(key, value);
         }
@@ -550,9 +562,10 @@ impl Cluster {
         self.wait_registered(leader)
     }
 
-    /// Waits until every nameserver that runs names `leader` as broker 0.
+    /// Waits until every nameserver that runs names `leader`, or the address that follows leadership, as broker 0.
     pub fn wait_registered(&mut self, leader: usize) -> Result<()> {
-        let address = self.members[leader].address();
+        let own = self.members[leader].address();
+        let address = self.endpoint.clone().unwrap_or(own);
         for index in 0..self.nameservers.len() {
             if !self.nameservers[index]
                 .process

@@ -37,6 +37,8 @@ pub struct Load {
     pub plain_producers: u32,
     /// Whether a producer of the published Java client runs beside, where there is a JDK.
     pub java: bool,
+    /// A killed member is started again only once the Java producer has gone on without it.
+    pub stay_down: bool,
     /// Small messages put into the store before anything else.
     pub preloaded: u32,
     /// Time between a producer's acknowledgement and its next send.
@@ -50,6 +52,7 @@ impl Default for Load {
             client_producers: 4,
             plain_producers: 4,
             java: false,
+            stay_down: false,
             preloaded: 0,
             pace: Duration::from_millis(2),
         }
@@ -63,6 +66,7 @@ pub struct Trial {
     java: Option<JavaProducer>,
     tail: Option<Tail>,
     trims: bool,
+    stay_down: bool,
     history: History,
     /// The group; faults are up to the test.
     pub cluster: Cluster,
@@ -114,6 +118,7 @@ impl Trial {
             java,
             tail: Some(tail),
             trims: false,
+            stay_down: load.stay_down,
             history,
             cluster,
         };
@@ -175,12 +180,15 @@ impl Trial {
         let port = self.cluster.members[victim].port;
         let killed = self.cluster.kill(victim)?;
         let failover = self.measure(killed, victim)?;
+        let mut java_ack = None;
+        if self.stay_down {
+            java_ack = self.java_ack(killed, port)?;
+        }
         self.cluster.start_member(victim)?;
         self.cluster.wait_member(victim)?;
-        let java_ack = match &self.java {
-            Some(_) => Some(self.wait_java(killed, Some(port))?.since(killed)),
-            None => None,
-        };
+        if !self.stay_down {
+            java_ack = self.java_ack(killed, port)?;
+        }
         Ok((
             victim,
             Failover {
@@ -193,13 +201,18 @@ impl Trial {
     /// Measures how the group goes on without `victim`, which went at `gone`.
     pub fn measure(&self, gone: Nanos, victim: usize) -> Result<Failover> {
         let address = self.cluster.members[victim].address();
+        // An address that follows leadership goes from the route with the one leader and comes back with the next.
+        let mut gone_from_route = self.cluster.endpoint.is_none();
         let registered = wait_for(
             "a nameserver to name another leader",
             Duration::from_secs(30),
             Duration::from_millis(2),
             || {
                 let members = self.cluster.registered(0).ok()?;
-                (leader_of(&members)? != address).then(Nanos::now)
+                let leader = leader_of(&members);
+                gone_from_route |=
+                    leader.is_none_or(|leader| Some(leader) != self.cluster.endpoint.as_deref());
+                (gone_from_route && leader? != address).then(Nanos::now)
             },
         )?;
         let port = self.cluster.members[victim].port;
@@ -212,6 +225,13 @@ impl Trial {
             all_acked: last.since(gone),
             java_ack: None,
         })
+    }
+
+    fn java_ack(&self, killed: Nanos, port: u16) -> Result<Option<Duration>> {
+        match &self.java {
+            Some(_) => Ok(Some(self.wait_java(killed, Some(port))?.since(killed))),
+            None => Ok(None),
+        }
     }
 
     /// When the Java producer was first acknowledged after `time` by another member than the one on port `not_from`.

@@ -10,9 +10,9 @@ use super::peers::{self, PeerAddress};
 use super::retention::retention;
 use super::values::Values;
 use super::{
-    ClientConfig, Config, ConfigError, FlushDisk, GroupConfig, ListenConfig, LogConfig,
-    NameserverConfig, NodeConfig, PullConfig, QueryConfig, RaftConfig, SendConfig, StoreConfig,
-    TopicConfigs,
+    ClientConfig, Config, ConfigError, EndpointConfig, FlushDisk, GroupConfig, ListenConfig,
+    LogConfig, NameserverConfig, NodeConfig, PullConfig, QueryConfig, RaftConfig, SendConfig,
+    StoreConfig, TopicConfigs,
 };
 
 const MIB: i64 = 1024 * 1024;
@@ -93,6 +93,7 @@ pub fn read(
     let node = NodeConfig {
         self_id,
         preferred_leaders: preferred_leaders(&mut values, &group.peers)?,
+        endpoint: endpoint(&values, &listen, &me)?,
         raft: raft(&mut values, &listen, &me)?,
         listen,
         store: store(&mut values)?,
@@ -156,10 +157,7 @@ fn fill_computed(values: &mut Values, namesrv: Option<&str>, environment: &Envir
 
 fn listen(values: &mut Values) -> Result<ListenConfig, ConfigError> {
     let port = port_of(values)?;
-    let bind_text = values.text("bindAddress");
-    let bind: IpAddr = bind_text.parse().map_err(|_not_an_address| {
-        refused("bindAddress", bind_text, "an IP address such as 0.0.0.0")
-    })?;
+    let bind = ip_of(values, "bindAddress")?;
     let host = values.text("brokerIP1").trim_matches(['[', ']']).to_owned();
     let resolved = (host.as_str(), port).to_socket_addrs().map(|addresses| {
         let addresses: Vec<SocketAddr> = addresses.collect();
@@ -195,6 +193,65 @@ fn listen(values: &mut Values) -> Result<ListenConfig, ConfigError> {
         store_host,
         idle: Duration::from_secs(idle.unsigned_abs()),
     })
+}
+
+fn ip_of(values: &Values, key: &str) -> Result<IpAddr, ConfigError> {
+    let text = values.text(key);
+    text.parse()
+        .map_err(|_not_an_address| refused(key, text, "an IP address such as 0.0.0.0"))
+}
+
+/// `leaderEndpoint`. Its host is not resolved: a Service's name may be known later than its members start.
+fn endpoint(
+    values: &Values,
+    listen: &ListenConfig,
+    me: &PeerAddress,
+) -> Result<Option<EndpointConfig>, ConfigError> {
+    let Some(text) = values.optional("leaderEndpoint") else {
+        return Ok(None);
+    };
+    let parts = text.rsplit_once(':').map(|(host, port)| {
+        let host = host.trim_matches(['[', ']']);
+        (host.to_owned(), port.parse::<u16>())
+    });
+    let Some((host, Ok(port @ 3..))) = parts.filter(|(host, _)| is_host(host)) else {
+        return Err(refused(
+            "leaderEndpoint",
+            text,
+            "host:port that clients can connect to, port 3 to 65535 (the fast port is two below)",
+        ));
+    };
+    let own = [listen.port, listen.port - 2, me.port];
+    if own.contains(&port) || own.contains(&(port - 2)) {
+        return Err(refused(
+            "leaderEndpoint",
+            text,
+            &format!(
+                "the leader listens on it beside its own ports, so neither {port} nor {} (two below) may be \
+                 listenPort = {}, listenPort - 2 = {} or the Raft port {}",
+                port - 2,
+                listen.port,
+                listen.port - 2,
+                me.port
+            ),
+        ));
+    }
+    let bind = match values.optional("leaderEndpointBindAddress") {
+        Some(_) => ip_of(values, "leaderEndpointBindAddress")?,
+        None => listen.bind,
+    };
+    Ok(Some(EndpointConfig { host, port, bind }))
+}
+
+/// Whether clients could connect to it; Java takes addresses apart at `;` and at the last `:`.
+fn is_host(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified(),
+        Err(_) => {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !host.is_empty() && host.chars().all(is_part)
+        }
+    }
 }
 
 fn port_of(values: &Values) -> Result<u16, ConfigError> {
@@ -565,6 +622,30 @@ mod tests {
                 ["mappedFileSizeCommitLog = '1048576'", "maxMessageSize"],
             ),
             ("bindAddress=here\n", ["bindAddress = 'here'", "IP address"]),
+            (
+                "leaderEndpoint=127.0.0.1\n",
+                ["leaderEndpoint = '127.0.0.1'", "host:port"],
+            ),
+            (
+                "leaderEndpoint=0.0.0.0:30901\n",
+                ["leaderEndpoint = '0.0.0.0:30901'", "can connect to"],
+            ),
+            (
+                "leaderEndpoint=a:70000\n",
+                ["leaderEndpoint = 'a:70000'", "3 to 65535"],
+            ),
+            (
+                "leaderEndpoint=10.0.0.9:30911\n",
+                ["leaderEndpoint = '10.0.0.9:30911'", "listenPort = 30911"],
+            ),
+            (
+                "leaderEndpoint=a:30913\n",
+                ["leaderEndpoint = 'a:30913'", "nor 30911 (two below)"],
+            ),
+            (
+                "leaderEndpoint=a:1000\nleaderEndpointBindAddress=eth0\n",
+                ["leaderEndpointBindAddress = 'eth0'", "IP address"],
+            ),
         ] {
             let error = config(&format!("{STOCK}{change}"))
                 .expect_err(change)
@@ -575,6 +656,19 @@ mod tests {
             );
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn the_leader_endpoint_is_bound_where_the_client_ports_are_unless_it_says_otherwise() {
+        let endpoint = |more: &str| config(&format!("{STOCK}{more}")).unwrap().node.endpoint;
+        assert_eq!(endpoint(""), None);
+        let service = endpoint("leaderEndpoint=raftmq-leader.prod:10900\n").unwrap();
+        assert_eq!(service.address(), "raftmq-leader.prod:10900");
+        assert_eq!(service.bind, IpAddr::from([0, 0, 0, 0]));
+        let six = endpoint("leaderEndpoint=[fd00::9]:10900\nleaderEndpointBindAddress=fd00::9\n");
+        let six = six.unwrap();
+        assert_eq!(six.address(), "[fd00::9]:10900");
+        assert_eq!(six.bind, IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 9]));
     }
 
     #[test]

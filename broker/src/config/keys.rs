@@ -487,6 +487,8 @@ pub const KEYS: &[Key] = &[
     key("useABSLock", Flag, "false", Silent),
     key("enableLogConsumeQueueRepeatedlyBuildWhenRecover", Flag, "false", Silent),
     key("bindAddress", Text, "0.0.0.0", Applied),
+    key("leaderEndpoint", Text, "", Applied),
+    key("leaderEndpointBindAddress", Text, "", Applied),
     key("serverChannelMaxIdleTimeSeconds", Int, "120", Applied),
     key("serverSocketBacklog", Int, "1024", Silent),
     key("serverWorkerThreads", Int, "8", Silent),

@@ -53,6 +53,8 @@ pub struct NodeConfig {
     pub preferred_leaders: Vec<u64>,
     /// Client ports and the address told to clients.
     pub listen: ListenConfig,
+    /// `leaderEndpoint`: the address that follows leadership, if there is one.
+    pub endpoint: Option<EndpointConfig>,
     /// Raft port and timing.
     pub raft: RaftConfig,
     /// Where and how the store keeps its files.
@@ -99,6 +101,24 @@ impl ListenConfig {
     /// The address told as the HA server: nothing listens there, nameservers demand the field.
     pub fn ha_address(&self) -> String {
         host_port(&self.host, self.port.saturating_add(1))
+    }
+}
+
+/// The address that follows leadership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// The host told to clients, a name or an address; need not be this machine's now.
+    pub host: String,
+    /// The port, 3..=65535; the fast port is this minus two. None of this member's own ports.
+    pub port: u16,
+    /// `leaderEndpointBindAddress`, else `bindAddress`: the interface it is bound on.
+    pub bind: IpAddr,
+}
+
+impl EndpointConfig {
+    /// `host:port` as clients are told.
+    pub fn address(&self) -> String {
+        host_port(&self.host, self.port)
     }
 }
 

@@ -99,6 +99,7 @@ impl Model {
 
     fn register(&mut self, address: u64, new: Said) {
         if let Some(&said) = self.said.get(&address)
+            && !(new.id == 0 && new.term > said.term)
             && (Self::newer(said, new.connection, new.version)
                 || (new.id == 0 && new.term < said.term))
         {

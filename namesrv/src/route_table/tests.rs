@@ -360,6 +360,35 @@ fn a_stale_registration_changes_nothing() {
     assert_eq!(members(&table), "0=x:1");
 }
 
+/// Members that share an address which follows leadership number their registrations by clocks of their own.
+#[test]
+fn a_new_leader_takes_a_shared_address_over_whatever_the_clocks_say() {
+    let mut table = RouteTable::default();
+    let numbered = |term, version| Registration {
+        version: Some(version),
+        ..broker("all:9", 0, term)
+    };
+    accept(&mut table, numbered(1, 900), 7);
+    accept(&mut table, broker("x:1", 1, 1), 7);
+    accept(&mut table, numbered(2, 100), 3);
+    assert!(matches!(
+        register(&mut table, numbered(1, 901), 7),
+        Registered::Ignored(Stale::OlderVersion { .. } | Stale::LowerTerm { .. })
+    ));
+    // What the old leader leaves behind is its own address.
+    let late = Unregistration {
+        version: Some(902),
+        state_version: Some(1),
+        ..wish("all:9", 0)
+    };
+    assert!(matches!(
+        table.unregister(&late, 7),
+        Unregistered::Ignored(Stale::LowerTerm { .. })
+    ));
+    assert_eq!(table.connection_closed(7), [key("x:1")]);
+    assert_eq!(members(&table), "0=all:9");
+}
+
 #[test]
 fn only_the_connection_of_the_live_entry_takes_the_broker_along() {
     let mut table = RouteTable::default();

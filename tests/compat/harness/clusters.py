@@ -85,7 +85,8 @@ class OurCluster(Cluster):
             self.namesrv = namesrv
 
     def start(self) -> None:
-        options = ["--port-base", self.ports.base]
+        # As the original's: clients are told the address of the member that leads.
+        options = ["--no-leader-endpoint", "--port-base", self.ports.base]
         for setting in self.settings:
             options += ["--set", setting]
         if self.other_namesrv:

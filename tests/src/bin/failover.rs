@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! failover --kills 100 --load    kill -9 of the leader, again and again; a table of percentiles
+//! failover --java --stay-down --leader-endpoint
+//!                                the same, with the published Java client, over one address that follows leadership
 //! failover coldstart             start of three members and a nameserver until they serve; idle memory
 //! ```
 
@@ -37,9 +39,14 @@ fn main() -> Result<()> {
     };
     let load = Load {
         java: matches.get_flag("java"),
+        stay_down: matches.get_flag("stay-down"),
         ..load
     };
-    fail_over(kills, load, options(matches.get_flag("async-flush")))
+    let options = Options {
+        leader_endpoint: matches.get_flag("leader-endpoint"),
+        ..options(matches.get_flag("async-flush"))
+    };
+    fail_over(kills, load, options)
 }
 
 fn command() -> Command {
@@ -69,6 +76,14 @@ fn command() -> Command {
         .arg(flag(
             "java",
             "A producer of the published Java client beside ours",
+        ))
+        .arg(flag(
+            "stay-down",
+            "A killed member is started again only once the Java producer goes on",
+        ))
+        .arg(flag(
+            "leader-endpoint",
+            "Whoever leads is reached over one address",
         ))
         .arg(flush.clone())
         .subcommand(
