@@ -1,12 +1,17 @@
-//! `mqbroker`: runs one member of a broker group.
+//! `mqbroker`: runs a member of a broker group, or one of each of several groups.
+//!
+//! Members of one process share its tokio runtime and block cache. Everything else is their own: threads and port of
+//! their Raft group, store, client ports; each can be taken down and started again while the others go on.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use raftmq_broker::config::cli::{self, Options, Print};
-use raftmq_broker::config::{Config, checked};
+use raftmq_broker::config::{Config, checked, together};
 use raftmq_broker::{Broker, logging};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
 /// How long the threads of a member that was taken down may take to let go of its store.
@@ -30,39 +35,76 @@ fn main() {
     unsafe { libc::_exit(i32::from(outcome.is_err())) }
 }
 
-fn run(options: &Options) -> anyhow::Result<()> {
-    let config = read_config(options)?;
-    if let Some(print) = options.print {
-        return print_config(&config, print);
+/// A member that this process is to run.
+struct Member {
+    /// Its file, for errors; none when it has all defaults.
+    file: Option<String>,
+    config: Config,
+}
+
+/// Says which of several configurations an error is about.
+fn about(file: Option<&str>, count: usize, error: anyhow::Error) -> anyhow::Error {
+    match file {
+        Some(file) if count > 1 => error.context(file.to_owned()),
+        _ => error,
     }
-    let _flushed_at_exit = logging::start(&config.node.logging)?;
-    for warning in &config.values.warnings {
-        tracing::warn!("{warning}");
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let members = read_members(options)?;
+    if let Some(print) = options.print {
+        return members.iter().try_for_each(|member| {
+            if let (Some(file), true) = (&member.file, members.len() > 1) {
+                writeln!(std::io::stdout(), "# {file}")?;
+            }
+            print_config(&member.config, print)
+        });
+    }
+    // The log is the process's: where the first one says.
+    let logging = members.first().map(|member| &member.config.node.logging);
+    let _flushed_at_exit = logging.map(logging::start).transpose()?;
+    for member in &members {
+        for warning in &member.config.values.warnings {
+            match &member.file {
+                Some(file) if members.len() > 1 => tracing::warn!("{file}: {warning}"),
+                _ => tracing::warn!("{warning}"),
+            }
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("broker")
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))
+    // Members start and stop on this thread, side by side; what they do in between is on the runtime's.
+    runtime.block_on(LocalSet::new().run_until(serve(members)))
 }
 
-fn read_config(options: &Options) -> anyhow::Result<Config> {
-    let mut file = Vec::new();
-    if let Some(path) = &options.file {
-        file = std::fs::read(path)
-            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))?;
+fn read_members(options: &Options) -> anyhow::Result<Vec<Member>> {
+    let namesrv = options.namesrv.as_deref();
+    let count = options.files.len();
+    let mut members = Vec::new();
+    for path in &options.files {
+        let file = path.display().to_string();
+        let text =
+            std::fs::read(path).map_err(|error| anyhow::anyhow!("cannot read {file}: {error}"))?;
+        let config = checked::read(&text, namesrv, &checked::Environment::of_process());
+        let mut config = config.map_err(|error| about(Some(&file), count, error.into()))?;
+        config.values.set("brokerConfigPath", &file);
+        members.push(Member {
+            file: Some(file),
+            config,
+        });
     }
-    let mut config = checked::read(
-        &file,
-        options.namesrv.as_deref(),
-        &checked::Environment::of_process(),
-    )?;
-    if let Some(path) = &options.file {
-        config
-            .values
-            .set("brokerConfigPath", path.to_string_lossy());
+    if members.is_empty() {
+        let config = checked::read(b"", namesrv, &checked::Environment::of_process())?;
+        members.push(Member { file: None, config });
     }
-    Ok(config)
+    let named = members.iter().map(|member| {
+        let file = member.file.as_deref().unwrap_or_default();
+        (file, &member.config)
+    });
+    together::check(named)?;
+    Ok(members)
 }
 
 fn print_config(config: &Config, print: Print) -> anyhow::Result<()> {
@@ -77,6 +119,12 @@ fn print_config(config: &Config, print: Print) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nobody may be listening any more; the broker serves all the same.
+fn print_line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
 /// Why a member is not running any more.
 enum Ended {
     /// Somebody asked for it.
@@ -85,19 +133,51 @@ enum Ended {
     Restart,
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs the members until somebody asks the process to stop, or one of them cannot go on: then the others hand their
+/// leadership over and stop too, and whoever watches the process starts it again.
+async fn serve(members: Vec<Member>) -> anyhow::Result<()> {
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut stop = async || {
+    let (stop, stopped) = watch::channel(false);
+    let count = members.len();
+    let mut running = JoinSet::new();
+    for member in members {
+        let stopped = stopped.clone();
+        running.spawn_local(async move {
+            let outcome = keep_running(&member.config, stopped).await;
+            outcome.map_err(|error| about(member.file.as_deref(), count, error))
+        });
+    }
+    let mut outcome = Ok(());
+    loop {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            ended = running.join_next() => match ended {
+                Some(ended) => {
+                    let ended = ended.map_err(anyhow::Error::from).and_then(|ended| ended);
+                    if let Err(error) = &ended && outcome.is_ok() && count > 1 {
+                        tracing::error!("{error:#}: the other members of this process stop");
+                    }
+                    outcome = outcome.and(ended);
+                }
+                None => return outcome,
+            },
         }
+        stop.send_replace(true);
+    }
+}
+
+/// Runs a member, and its successors with other stores, until the process is to stop.
+async fn keep_running(config: &Config, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut stop = async || {
+        // Its sender lives for as long as this.
+        drop(stopped.wait_for(|stopped| *stopped).await);
     };
     let mut patience = Duration::ZERO;
     while let Ended::Restart = run_member(config.clone(), &mut stop, patience).await? {
-        tracing::info!("starting again");
+        tracing::info!(group = config.group.name, "starting again");
         patience = LET_GO_WITHIN;
     }
     Ok(())
@@ -122,7 +202,8 @@ async fn run_member(
     patience: Duration,
 ) -> anyhow::Result<Ended> {
     let namesrv = config.node.nameservers.addresses.join(";");
-    let (name, address) = (
+    let (group, name, address) = (
+        config.group.name.clone(),
         config.group.broker_name.clone(),
         config.node.listen.address(),
     );
@@ -138,10 +219,7 @@ async fn run_member(
             text.push_str(&format!(" and name server is {namesrv}"));
         }
         tracing::info!("{text}");
-        let mut out = std::io::stdout().lock();
-        // Nobody may be listening any more; the broker serves all the same.
-        drop(writeln!(out, "{text}").and_then(|()| out.flush()));
-        drop(out);
+        print_line(&text);
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
@@ -149,12 +227,12 @@ async fn run_member(
         reason = broker.failed() => Err(anyhow::anyhow!("{reason}")),
         () = stop() => Ok(Ended::Stop),
         reason = broker.restart_wanted() => {
-            tracing::warn!("this member is taken down and started again: {reason}");
+            tracing::warn!(group, "this member is taken down and started again: {reason}");
             Ok(Ended::Restart)
         }
     };
     if ended.is_ok() {
-        tracing::info!("stopping");
+        tracing::info!(group, "stopping");
         broker.shutdown().await;
     }
     ended

@@ -7,8 +7,8 @@ use clap::{Arg, ArgAction, Command};
 /// What the command line asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `-c`: the configuration file; absent: all defaults.
-    pub file: Option<PathBuf>,
+    /// `-c`, once for each group of which this process runs a member; none: one member with all defaults.
+    pub files: Vec<PathBuf>,
     /// `-n`: nameserver addresses, `;` between them; they replace those of the file.
     pub namesrv: Option<String>,
     /// `-p` or `-m`: print instead of starting.
@@ -39,7 +39,10 @@ pub fn parse(
         (false, false) => None,
     };
     Ok(Options {
-        file: matches.get_one::<PathBuf>("file").cloned(),
+        files: matches
+            .get_many::<PathBuf>("file")
+            .map(|files| files.cloned().collect())
+            .unwrap_or_default(),
         namesrv: matches.get_one::<String>("namesrv").cloned(),
         print,
     })
@@ -47,14 +50,15 @@ pub fn parse(
 
 fn command() -> Command {
     Command::new("mqbroker")
-        .about("Runs one member of a broker group")
+        .about("Runs a member of a broker group, or of several groups")
         .arg(
             Arg::new("file")
                 .short('c')
                 .long("configFile")
                 .value_name("file")
                 .value_parser(clap::value_parser!(PathBuf))
-                .help("Broker configuration file (properties)"),
+                .action(ArgAction::Append)
+                .help("Broker configuration file (properties); once for each group that this process has a member of"),
         )
         .arg(
             Arg::new("namesrv")
@@ -92,11 +96,13 @@ mod tests {
         assert_eq!(
             options("-c conf/b.conf -n a:1;b:2 -p").unwrap(),
             Options {
-                file: Some("conf/b.conf".into()),
+                files: vec!["conf/b.conf".into()],
                 namesrv: Some("a:1;b:2".into()),
                 print: Some(Print::All)
             }
         );
+        let several = options("-c a.conf -c b.conf").unwrap().files;
+        assert_eq!(several, [PathBuf::from("a.conf"), "b.conf".into()]);
         assert_eq!(options("-m").unwrap().print, Some(Print::Important));
         assert_eq!(options("").unwrap(), Options::default());
         assert!(options("-h").is_err_and(|error| !error.use_stderr()));

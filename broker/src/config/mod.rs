@@ -8,6 +8,7 @@ pub mod cli;
 pub mod keys;
 pub mod peers;
 pub mod retention;
+pub mod together;
 pub mod values;
 
 use std::net::{IpAddr, SocketAddr};

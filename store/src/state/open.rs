@@ -1,7 +1,7 @@
 //! Opening the state database: its settings, its rows, and whether it fits the log.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use raftmq_proto::body;
 use rocksdb::{
@@ -45,7 +45,7 @@ fn families(table: &BlockBasedOptions) -> [ColumnFamilyDescriptor; 2] {
     ]
 }
 
-/// Opens a database to look at it, with caches of its own, and says which column families it has.
+/// Opens a database to look at it, and says which column families it has.
 pub(crate) fn open_read_only(path: &Path) -> Result<(DB, Vec<String>)> {
     let table = table_options();
     let names = DB::list_cf(&options(&table), path).map_err(|error| failure(path, error))?;
@@ -87,9 +87,12 @@ pub(super) fn note_damage(path: &Path, what: &str) {
 
 const MIB: usize = 1024 * 1024;
 
+/// The cache of all databases of this process: a process with members of several groups needs no more than the busiest.
+static BLOCK_CACHE: LazyLock<Cache> = LazyLock::new(|| Cache::new_lru_cache(16 * MIB));
+
 fn table_options() -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(16 * MIB));
+    table.set_block_cache(&BLOCK_CACHE);
     table.set_block_size(16 * 1024);
     table.set_cache_index_and_filter_blocks(true);
     table

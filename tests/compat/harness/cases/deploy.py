@@ -7,9 +7,10 @@ import time
 
 from .. import remoting
 from ..clusters import GROUP, MEMBERS, OurCluster
+from ..java import all_versions
 from ..paths import PROJECT
-from ..process import check, run, wait_until
-from ..registry import Context, plain_case
+from ..process import check, free_port_base, run, wait_until
+from ..registry import JAVA, Context, plain_case
 
 BIN = PROJECT / "deploy" / "bin"
 
@@ -61,6 +62,53 @@ def two_clusters(ctx: Context) -> None:
         check("autoCreateTopicEnable=false" in conf, "the setting is in the conf")
         done = run([BIN / "mqadmin", "topicList", "-n", second.namesrv])
         check(done.returncode == 0, f"mqadmin exited with {done.returncode}:\n{done.stdout}")
+
+
+@plain_case("deploy/groups", JAVA, shared=False, only="ours")
+def groups(ctx: Context) -> None:
+    """Three groups in three processes: a producer's default retries hide the death of any leader, without a leader endpoint too."""
+    for jars in all_versions():
+        for options in (["--no-leader-endpoint"], []):
+            by_route = bool(options)
+            jars.fetch()
+            folder = ctx.work / f"{jars.version}{''.join(options)}"
+            cluster = OurCluster(folder / "cluster", base=free_port_base(range(0, 350)))
+            try:
+                call(cluster, "start", "--port-base", cluster.ports.base, "--groups", 3, *options)
+                kill_each_leader(cluster, jars, folder, by_route)
+            finally:
+                call(cluster, "stop")
+
+
+def kill_each_leader(cluster: OurCluster, jars, folder, by_route: bool) -> None:
+    # The client's own defaults, which the driver has others of. The topic does not exist: it is made in every group.
+    options = {"mode": "loop", "topic": "Spread", "count": 0, "pause": 1, "timeout": 3000, "retries": 2}
+    arguments = [part for option, value in options.items() for part in (f"--{option}", str(value))]
+    with jars.start("Produce", arguments, folder, cluster.namesrv) as producer:
+        for number in range(3):
+            group = f"RaftNode0{number}"
+            seen = len(producer.of("sent"))
+            producer.wait_for(lambda p, seen=seen: len(p.of("sent")) >= seen + 300, 30, "sends before the kill")
+            killed = re.search(r"killed (n\d)", call(cluster, "kill-leader", group)).group(1)
+            seen = len(producer.of("sent"))
+
+            def goes_on(child, seen=seen, group=group):
+                # By its route a client finds the group again within 30 s; until then the others take its sends.
+                sent = child.of("sent")[seen:]
+                return len(sent) >= 600 if by_route else sum(record["broker"] == group for record in sent) >= 50
+
+            producer.wait_for(goes_on, 30, f"sends after the death of {group}'s leader")
+            call(cluster, "restart", killed)
+        check(producer.finish() == 0, f"the producer failed (log: {producer.log})")
+        failed = producer.of("failed")
+        if not jars.version.startswith("4."):
+            check(not failed, f"{len(failed)} sends failed, the first: {failed[:1]}")
+        # A 4.x client does not notice that a connection has closed: a send that was under way on it waits its whole time out.
+        check(len(failed) <= 3, f"{len(failed)} sends failed, for three deaths: {failed}")
+        sent = producer.of("sent")
+    spread = {broker: sum(record["broker"] == broker for record in sent) for broker in ("RaftNode00", "RaftNode01", "RaftNode02")}
+    print(f"      {jars.version}: {len(sent)} sends, {len(failed)} failed, three leaders killed; by group {spread}", flush=True)
+    check(min(spread.values()) > len(sent) / 10, f"sends are spread {spread}")
 
 
 @plain_case("deploy/mqshutdown", shared=False, only="ours")
