@@ -9,7 +9,7 @@ use raftmq_remoting::{Client, ClientOptions, Server, ServerOptions};
 use raftmq_store::{ApplyObserver, Arrival, FlushMode, StateOptions, StoreOptions};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{Config, EndpointConfig, FlushDisk, GroupConfig, NodeConfig};
 use crate::dispatch::{Dispatch, FromPeers, Port};
@@ -20,7 +20,11 @@ use crate::pull::{PullProcessor, Waker};
 use crate::register::{Card, Changes, Registrar};
 
 /// How long a member that stops tries to save what consumers have told it.
-const SAVE_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const SAVE_WITHIN: Duration = Duration::from_secs(1);
+/// A member that stops waits this long for a leader that does not answer.
+const LEADER_SILENT: Duration = Duration::from_secs(2);
+/// How often it looks whether a client or a leader is still there.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a leader that is deposed takes to answer what came over its leader endpoint: a client that waits there is
 /// not yet with the new leader.
@@ -219,30 +223,73 @@ impl Broker {
         }
     }
 
-    /// Stops gracefully: saves offsets, hands leadership over, forwards while it drains, leaves the routes, flushes.
-    pub async fn shutdown(self) {
-        if self.group.role().borrow().serving {
-            // Without a quorum it would never end.
-            drop(timeout(SAVE_WITHIN, self.offsets.save_all()).await);
-            match self.group.transfer_leader(None).await {
-                Ok(leader) => tracing::info!(leader, "leadership handed over"),
-                Err(error) => tracing::info!(%error, "leadership not handed over"),
-            }
+    /// Stops so that no client notices: saves offsets, hands leadership over, leaves the routes, forwards what clients
+    /// with older routes send until none is left or `enough` returns, closes each connection once it is silent, flushes.
+    pub async fn shutdown(self, enough: impl Future<Output = ()>) {
+        let Broker {
+            group,
+            servers,
+            registrar,
+            offsets,
+            pulls,
+            tasks,
+            endpoint,
+            ..
+        } = self;
+        group.prepare_to_leave();
+        let handed_over = hand_over(&group, &offsets).await;
+        registrar.leave(handed_over).await;
+        tokio::select! {
+            () = enough => {}
+            () = until_unneeded(&group, &offsets, &servers) => {}
         }
-        self.registrar.leave().await;
-        self.pulls.resume_all_held();
-        if let Some(endpoint) = self.endpoint {
+        pulls.resume_all_held();
+        if let Some(endpoint) = endpoint {
             endpoint.close().await;
         }
-        let [main, fast] = &self.servers;
+        let [main, fast] = &servers;
         tokio::join!(main.shutdown(), fast.shutdown());
-        for task in self.tasks {
+        for task in tasks {
             task.abort();
             // Wait until it has let go of the group: the store's lock is released with the last handle.
             drop(task.await);
         }
-        self.group.store().state.set_observer(Arc::new(Nobody));
-        self.group.shutdown().await;
+        group.store().state.set_observer(Arc::new(Nobody));
+        group.shutdown().await;
+    }
+}
+
+/// Hands leadership over; true if another member leads then.
+async fn hand_over(group: &Group, offsets: &Offsets) -> bool {
+    if !group.role().borrow().serving {
+        return false;
+    }
+    // Without a quorum it would never end.
+    drop(timeout(SAVE_WITHIN, offsets.save_all()).await);
+    match group.transfer_leader(None).await {
+        Ok(leader) => {
+            tracing::info!(leader, "leadership handed over");
+            true
+        }
+        Err(error) => {
+            tracing::info!(%error, "leadership not handed over");
+            false
+        }
+    }
+}
+
+/// Returns once no client is connected any more, or there is no leader to forward to.
+async fn until_unneeded(group: &Group, offsets: &Offsets, servers: &[Server; 2]) {
+    let connected = || servers.iter().any(|server| server.connections() > 0);
+    let mut answered = Instant::now();
+    while connected() && answered.elapsed() < LEADER_SILENT {
+        if group.role().borrow().serving && !hand_over(group, offsets).await {
+            return;
+        }
+        if group.leader_answers().await {
+            answered = Instant::now();
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -58,7 +58,8 @@ impl Dispatch {
             | request::GET_TOPIC_STATS_INFO
             | request::GET_CONSUME_STATS
             | request::CLEAN_UNUSED_TOPIC
-            | request::DELETE_EXPIRED_COMMITLOG => self.answer_on_leader(exchange, false),
+            | request::DELETE_EXPIRED_COMMITLOG
+            | request::RAFT_TRANSFER_LEADER => self.answer_on_leader(exchange, false),
             request::QUERY_MESSAGE => self.answer_on_leader(exchange, true),
             // Not yet applied here, or nowhere: the leader knows.
             request::VIEW_MESSAGE_BY_ID if !self.admin.has_message(&exchange) => {
@@ -214,6 +215,10 @@ impl Dispatch {
             request::DELETE_EXPIRED_COMMITLOG => {
                 finish(exchange, |_| self.admin.delete_expired_log())
             }
+
+            request::RAFT_TRANSFER_LEADER => self.later(exchange, |d, request| {
+                Box::pin(d.admin.transfer_leader(request))
+            }),
 
             request::GET_BROKER_CONFIG => finish(exchange, |_| self.admin.configuration()),
             request::GET_BROKER_RUNTIME_INFO => finish(exchange, |_| self.admin.runtime_info()),

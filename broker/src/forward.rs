@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use raftmq_proto::code::request;
 use raftmq_proto::frame::RemotingCommand;
+use raftmq_proto::header::FORWARDED_FIELD;
 use raftmq_raft::{ForwardError, Group};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -125,7 +126,7 @@ impl Forwarder {
                 {
                     Ok(mut reply) => {
                         if !reply.ext_fields.remove(NOT_LEADER_FIELD) {
-                            return exchange.answer(reply);
+                            return exchange.answer(reply.with_field(FORWARDED_FIELD, "true"));
                         }
                     }
                     Err(error @ ForwardError::Unknown { .. }) => {

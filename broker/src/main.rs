@@ -139,7 +139,8 @@ async fn serve(members: Vec<Member>) -> anyhow::Result<()> {
     // Before anything else, so that a signal during the start is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = watch::channel(false);
+    // How often somebody asked for it.
+    let (stop, stopped) = watch::channel(0);
     let count = members.len();
     let mut running = JoinSet::new();
     for member in members {
@@ -152,8 +153,8 @@ async fn serve(members: Vec<Member>) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     loop {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => stop.send_modify(|asked| *asked += 1),
+            _ = interrupt.recv() => stop.send_modify(|asked| *asked += 1),
             ended = running.join_next() => match ended {
                 Some(ended) => {
                     let ended = ended.map_err(anyhow::Error::from).and_then(|ended| ended);
@@ -161,19 +162,22 @@ async fn serve(members: Vec<Member>) -> anyhow::Result<()> {
                         tracing::error!("{error:#}: the other members of this process stop");
                     }
                     outcome = outcome.and(ended);
+                    stop.send_modify(|asked| *asked = (*asked).max(1));
                 }
                 None => return outcome,
             },
         }
-        stop.send_replace(true);
     }
 }
 
 /// Runs a member, and its successors with other stores, until the process is to stop.
-async fn keep_running(config: &Config, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn keep_running(config: &Config, mut stopped: watch::Receiver<u32>) -> anyhow::Result<()> {
+    let mut known = 0;
     let mut stop = async || {
         // Its sender lives for as long as this.
-        drop(stopped.wait_for(|stopped| *stopped).await);
+        if let Ok(asked) = stopped.wait_for(|asked| *asked > known).await {
+            known = *asked;
+        }
     };
     let mut patience = Duration::ZERO;
     while let Ended::Restart = run_member(config.clone(), &mut stop, patience).await? {
@@ -202,6 +206,7 @@ async fn run_member(
     patience: Duration,
 ) -> anyhow::Result<Ended> {
     let namesrv = config.node.nameservers.addresses.join(";");
+    let forward = config.node.shutdown_forward;
     let (group, name, address) = (
         config.group.name.clone(),
         config.group.broker_name.clone(),
@@ -231,9 +236,19 @@ async fn run_member(
             Ok(Ended::Restart)
         }
     };
-    if ended.is_ok() {
-        tracing::info!(group, "stopping");
-        broker.shutdown().await;
+    match &ended {
+        Ok(Ended::Stop) => {
+            tracing::info!(group, "stopping");
+            let enough = async {
+                tokio::select! {
+                    () = tokio::time::sleep(forward) => {}
+                    () = stop() => tracing::info!(group, "told to stop once more"),
+                }
+            };
+            broker.shutdown(enough).await;
+        }
+        Ok(Ended::Restart) => broker.shutdown(std::future::ready(())).await,
+        Err(_failed) => {}
     }
     ended
 }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use raftmq_proto::body::{RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper, perm};
+use raftmq_proto::body::{
+    ClusterInfo, RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper, perm,
+};
 use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::{RegisterBrokerRequestHeader, UnRegisterBrokerRequestHeader};
@@ -21,7 +23,7 @@ use raftmq_raft::{Group, Role};
 use raftmq_remoting::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::admin::Names;
 use crate::config::NameserverConfig;
@@ -42,6 +44,10 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 const REGISTRATION_VERSION: &str = "registrationVersion";
 /// How long leaving may take at a graceful stop.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a new leader may take to register before the old one leaves all the same.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
+/// How often the old one looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a member tells about itself.
 #[derive(Debug, Clone)]
@@ -206,8 +212,9 @@ impl Registrar {
         }
     }
 
-    /// Stops registering and takes this member out of the routes, at every nameserver that answers.
-    pub(crate) async fn leave(self) {
+    /// Stops registering and takes this member out of the routes, at every nameserver that answers. If it has handed
+    /// leadership over, each nameserver is left once it knows the new leader: without one, producers have nowhere to send.
+    pub(crate) async fn leave(self, handed_over: bool) {
         for task in &self.tasks {
             task.abort();
         }
@@ -221,11 +228,16 @@ impl Registrar {
         let commands: Vec<RemotingCommand> = places
             .map(|(own, broker_id)| self.goodbye(own, broker_id, last.part.term))
             .collect();
+        let led = handed_over && last.part.broker_id == 0;
         let mut leaving = tokio::task::JoinSet::new();
         for address in self.config.addresses {
+            let card = self.card.clone();
             let client = Arc::clone(&self.client);
             let commands = commands.clone();
             leaving.spawn(async move {
+                if led {
+                    drop(timeout(REPLACED_WITHIN, until_replaced(&address, &card, &client)).await);
+                }
                 for command in commands {
                     if let Err(error) = client.invoke(&address, command, LEAVE_TIMEOUT).await {
                         tracing::info!(nameserver = address, %error, "not unregistered");
@@ -247,6 +259,25 @@ impl Registrar {
             .with_header(&header)
             .with_field(REGISTRATION_VERSION, registration_version().to_string())
             .with_field("stateVersion", term.to_string())
+    }
+}
+
+/// Returns once the nameserver names another member than this one as the group's leader.
+async fn until_replaced(address: &str, card: &Card, client: &Client) {
+    loop {
+        let command = RemotingCommand::request(request::GET_BROKER_CLUSTER_INFO);
+        let answer = client.invoke(address, command, LEAVE_TIMEOUT).await;
+        let info = answer
+            .ok()
+            .and_then(|answer| ClusterInfo::from_json(&answer.body.to_bytes()).ok());
+        let leader = info.as_ref().and_then(|info| {
+            let group = info.broker_addr_table.get(&card.names.broker)?;
+            group.broker_addrs.get(&0)
+        });
+        if leader.is_some_and(|leader| *leader != card.address) {
+            return;
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use raftmq_proto::body::{
     ClusterInfo, ConsumeStats, ConsumerConnection, ConsumerRunningInfo, GroupList, KvTable,
-    SubscriptionGroupConfig, TopicConfig, TopicList, TopicRouteData, TopicStatsTable, to_json,
+    LeaderTransferred, SubscriptionGroupConfig, TopicConfig, TopicList, TopicRouteData,
+    TopicStatsTable, to_json,
 };
 use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
@@ -14,7 +15,7 @@ use raftmq_proto::header::{
     GetConsumeStatsRequestHeader, GetConsumerConnectionListRequestHeader,
     GetConsumerRunningInfoRequestHeader, GetKVConfigRequestHeader, GetKVConfigResponseHeader,
     GetTopicStatsInfoRequestHeader, Header, PutKVConfigRequestHeader,
-    QueryTopicConsumeByWhoRequestHeader,
+    QueryTopicConsumeByWhoRequestHeader, RaftTransferLeaderRequestHeader,
 };
 use raftmq_proto::message::name;
 use serde::de::DeserializeOwned;
@@ -379,6 +380,22 @@ impl Admin {
             code: response::CONSUMER_NOT_ONLINE,
             remark: "Not found the consumer group connection".to_owned(),
         })
+    }
+
+    /// Has a broker group led by another member, the furthest one unless `to` names it. Any member takes the request.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the reason when nobody took over; see [`Error`].
+    pub async fn transfer_leader(
+        &self,
+        address: &str,
+        to: Option<u64>,
+    ) -> Result<LeaderTransferred> {
+        let header = RaftTransferLeaderRequestHeader {
+            member_id: to.map(|id| i64::try_from(id).unwrap_or(i64::MAX)),
+        };
+        let request = RemotingCommand::request(request::RAFT_TRANSFER_LEADER).with_header(&header);
+        self.ask(address, request).await
     }
 
     /// What a member of a consumer group says of itself.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use raftmq_proto::code::response;
 use raftmq_proto::frame::RemotingCommand;
+use raftmq_proto::header::FORWARDED_FIELD;
 use raftmq_remoting::ClientError;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -207,6 +208,12 @@ impl Inner {
                 };
                 let (error, verdict) = match self.judge(&address, outcome, plan.accepts) {
                     Ok(reply) => {
+                        let asked_leader = leader.as_ref() == Some(&address);
+                        if asked_leader && reply.ext_fields.get(FORWARDED_FIELD).is_some() {
+                            // The route is out of date; who served may be about to stop.
+                            self.routes
+                                .watch_failover(&topic, target.broker_name, &address);
+                        }
                         self.experience
                             .served(target.broker_name, &address, leader.as_deref());
                         return Ok(Answer {

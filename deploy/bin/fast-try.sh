@@ -8,14 +8,14 @@ DEFAULT_DIR=/tmp/rmqstore
 DEFAULT_BASE=9876
 GROUPS_MAX=9
 BOOT_SECONDS=30
-STOP_SECONDS=20
+STOP_SECONDS=45
 
 usage() {
     cat <<'TEXT'
 usage: fast-try.sh ACTION [OPTIONS]
 
   start             start what does not run yet; wait until all have booted and a leader is registered
-  stop              shut all down (SIGTERM, and kill -9 for what is still there after 20 s)
+  stop              shut all down (SIGTERM, and kill -9 for what is still there after 45 s)
   status            what runs, and mqadmin clusterList
   quickstart        send 1,000 messages and consume them
   kill-leader       kill -9 the member that leads; with several groups, that leads RaftNode00 or the group that follows

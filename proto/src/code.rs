@@ -328,6 +328,12 @@ pub mod request {
     pub const POP_ROLLBACK: i32 = 200_056;
     /// Batch ack message.
     pub const BATCH_ACK_MESSAGE: i32 = 200_151;
+    /// Ours: what a member knows about its group.
+    pub const RAFT_MEMBER_STATUS: i32 = 41_001;
+    /// Ours: hand leadership over.
+    pub const RAFT_TRANSFER_LEADER: i32 = 41_002;
+    /// Ours: change who belongs to the group.
+    pub const RAFT_CHANGE_MEMBERS: i32 = 41_003;
 
     /// The name of a request code, for logs and metrics; `None` for a code nobody defined.
     pub fn name(code: i32) -> Option<&'static str> {
@@ -495,6 +501,9 @@ pub mod request {
             POLLING_INFO => "POLLING_INFO",
             POP_ROLLBACK => "POP_ROLLBACK",
             BATCH_ACK_MESSAGE => "BATCH_ACK_MESSAGE",
+            RAFT_MEMBER_STATUS => "RAFT_MEMBER_STATUS",
+            RAFT_TRANSFER_LEADER => "RAFT_TRANSFER_LEADER",
+            RAFT_CHANGE_MEMBERS => "RAFT_CHANGE_MEMBERS",
             _ => return None,
         })
     }

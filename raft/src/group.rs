@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::network::{ForwardError, ForwardHandler, Forwarder};
+use crate::network::{ForwardError, ForwardHandler, Forwarder, Supply};
 use crate::options::{GroupOptions, Peer, StartError};
 use crate::proposer::{MessageSubmission, ProposeError, ProposerHandle};
 use crate::role::{Lease, Role, RoleState};
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) raft: Raft,
     pub(crate) store: Store,
     pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) supply: Arc<Supply>,
     pub(crate) proposer: ProposerHandle,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) lease: Lease,
@@ -285,6 +286,16 @@ impl Group {
             .await
     }
 
+    /// Whether the member that is known to lead answers; true while it is this one.
+    pub async fn leader_answers(&self) -> bool {
+        let leader = self.inner.role.borrow().leader;
+        match leader {
+            None => false,
+            Some(leader) if leader == self.self_id() => true,
+            Some(leader) => self.inner.transfer.network.survey(leader).await.is_some(),
+        }
+    }
+
     /// Positions in this member's log, now.
     pub fn watermarks(&self) -> Watermarks {
         let log = &self.inner.store.log;
@@ -414,6 +425,13 @@ impl Group {
         if let Some(runtime) = self.inner.runtime.lock().take() {
             runtime.shutdown_background();
         }
+    }
+
+    /// This member is about to stop: it does not stand for election any more and nobody hands
+    /// leadership to it. What it leads it goes on leading; see [`transfer_leader`](Self::transfer_leader).
+    pub fn prepare_to_leave(&self) {
+        self.inner.supply.set_leaving();
+        self.inner.raft.runtime_config().elect(false);
     }
 
     /// Stops this member: hands over leadership if it leads, refuses new submissions, stops the

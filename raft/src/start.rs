@@ -189,7 +189,7 @@ pub(crate) async fn start(
     let upkeep = Upkeep {
         raft: raft.clone(),
         store: store.clone(),
-        supply,
+        supply: supply.clone(),
         mender,
         transfer: transfer.clone(),
         flush_stall_max: options.flush_stall_max,
@@ -201,6 +201,7 @@ pub(crate) async fn start(
         raft,
         store,
         forwarder,
+        supply,
         proposer: proposer_handle,
         role,
         lease,

@@ -91,6 +91,7 @@ impl Transfer {
             .into());
         }
         let to = match to {
+            Some(to) if to == self.options.self_id => return Ok(to),
             Some(to) => self.check(to)?,
             None => self.choose().await?,
         };
@@ -162,7 +163,7 @@ impl Transfer {
         let sound = able.iter().zip(sound).find(|(_, reply)| {
             reply
                 .as_ref()
-                .is_some_and(|reply| !reply.disk_trouble && !reply.recovering)
+                .is_some_and(|reply| !reply.disk_trouble && !reply.recovering && !reply.leaving)
         });
         sound
             .map(|(member, _)| member.id)

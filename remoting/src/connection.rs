@@ -31,6 +31,13 @@ const READ_MAX: usize = 256 * 1024;
 /// Most room allocated for a frame ahead of its bytes: a peer gets memory for what it sends, not for what it announces.
 const AHEAD_MAX: usize = 1024 * 1024;
 
+/// How long a peer has to be silent before a stopping server closes its connection: a request that crosses the end of
+/// the connection has no answer.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+
+/// How often a stopping server looks at a connection whose requests are being worked on.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How long a stopping server reads on, until the peer has seen the end of the connection.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -297,8 +304,19 @@ impl Connection {
         self.shared.born + active + self.shared.limits.idle
     }
 
+    /// When a connection that is to end may: it has been silent for a while and has every answer, or it is `deadline`.
+    fn quiet_at(&self, deadline: Instant) -> Instant {
+        let active = Duration::from_millis(self.shared.active_ms.load(SeqCst));
+        let mut quiet = self.shared.born + active + QUIET;
+        if self.shared.in_flight.requests.load(SeqCst) > 0 {
+            quiet = quiet.max(Instant::now() + LOOK_AGAIN);
+        }
+        quiet.min(deadline)
+    }
+
     /// Runs the connection until it is closed. `buffer` holds bytes that were read already. When `stop` is cancelled,
-    /// nothing more is read, requests in flight get `drain` to be answered, and the connection closes.
+    /// it goes on until the peer is silent, for `drain` at most; then nothing more is read, requests in flight get
+    /// `drain` to be answered, and the connection closes.
     pub(crate) async fn run<R, W>(
         &self,
         (mut read, mut write): (R, W),
@@ -328,7 +346,9 @@ impl Connection {
         });
         let end = {
             let _closes = OpenConnection::new(self, &*handler);
-            let end = self.read_frames(&mut read, buffer, &handler, &stop).await;
+            let end = self
+                .read_frames(&mut read, buffer, &handler, &stop, drain)
+                .await;
             if matches!(end, End::Stopped) {
                 // What is in flight is answered; held requests are not waited for.
                 let answered = self.until_in_flight(|requests, _| requests == 0);
@@ -365,6 +385,7 @@ impl Connection {
         mut buffer: BytesMut,
         handler: &Arc<dyn Handler>,
         stop: &CancellationToken,
+        drain: Duration,
     ) -> End {
         let idle = tokio::time::sleep_until(self.idle_at());
         tokio::pin!(idle);
@@ -372,6 +393,7 @@ impl Connection {
         tokio::pin!(closed);
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
+        let mut leave_by = None;
         let mut room = READ_MIN;
         loop {
             let (count, offered) = {
@@ -392,12 +414,22 @@ impl Connection {
                             Err(end) => return end,
                         },
                         () = &mut closed => return End::Closed,
-                        () = &mut stopped => return End::Stopped,
+                        () = &mut stopped, if leave_by.is_none() => {
+                            let deadline = Instant::now() + drain;
+                            leave_by = Some(deadline);
+                            idle.as_mut().reset(self.quiet_at(deadline));
+                        }
                         // The timer is not moved at every read: when it fires, it may find that it fired too early.
-                        () = &mut idle => match self.idle_at() {
-                            at if at <= Instant::now() => return End::Idle,
-                            at => idle.as_mut().reset(at),
-                        },
+                        () = &mut idle => {
+                            let (at, end) = match leave_by {
+                                None => (self.idle_at(), End::Idle),
+                                Some(deadline) => (self.quiet_at(deadline), End::Stopped),
+                            };
+                            if at <= Instant::now() {
+                                return end;
+                            }
+                            idle.as_mut().reset(at);
+                        }
                     }
                 }
             };

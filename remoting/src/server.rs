@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::Handler;
-use crate::connection::{Connection, Limits};
+use crate::connection::{Connection, Limits, QUIET};
 use crate::preface::{self, Preface};
 
 /// How long to wait after a failed accept: the usual reason is that the process has no file descriptor left.
@@ -46,7 +46,7 @@ pub struct ServerOptions {
     pub write_stall: Duration,
     /// Connections at a time; more are closed as soon as they are accepted.
     pub connections_max: usize,
-    /// How long [`Server::shutdown`] waits for requests in flight.
+    /// How long [`Server::shutdown`] waits for clients to be silent, and then for requests in flight.
     pub drain: Duration,
 }
 
@@ -130,8 +130,9 @@ impl Server {
         self.shared.connections.load(SeqCst)
     }
 
-    /// Stops: accepts and reads nothing more, answers what is in flight (held requests are not waited for), closes all
-    /// connections. Returns when every connection is gone, after [`ServerOptions::drain`] and a little at most.
+    /// Stops: accepts nothing more, closes each connection once its client is silent and has all its answers (held
+    /// requests are not waited for). Returns when every connection is gone, after twice [`ServerOptions::drain`] and a
+    /// little at most.
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
@@ -173,12 +174,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut refusing = false;
     loop {
         let accepted = tokio::select! {
+            biased;
+            // Also when it is to stop: who is in the queue is connected already, as far as they know.
             accepted = listener.accept() => accepted,
             () = shared.stop.cancelled() => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
+                if shared.stop.is_cancelled() {
+                    return;
+                }
                 warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
@@ -224,9 +230,13 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
     let (mut read, write) = stream.into_split();
     // The whole preface has the time that a silent connection has: a half-open one does not stay.
     let greeting = tokio::time::timeout(shared.options.idle, greet(&mut read));
+    let stopping = async {
+        shared.stop.cancelled().await;
+        tokio::time::sleep(QUIET.min(shared.options.drain)).await;
+    };
     let greeted = tokio::select! {
         greeted = greeting => greeted.unwrap_or(Err("nothing was sent")),
-        () = shared.stop.cancelled() => Err("the server stops"),
+        () = stopping => Err("the server stops"),
     };
     let (source, buffer) = match greeted {
         Ok(greeted) => greeted,

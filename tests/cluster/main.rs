@@ -5,6 +5,7 @@ mod endpoint;
 mod failover;
 mod followers;
 mod forwarding;
+mod handover;
 mod nameservers;
 mod offsets;
 mod preloaded;

@@ -273,6 +273,7 @@ impl Cluster {
         if let Some(endpoint) = &self.endpoint {
             line("leaderEndpoint", endpoint);
         }
+        line("shutdownForwardMs", &1_000);
         for (key, value) in &self.options.conf {
             line(key, value);
         }

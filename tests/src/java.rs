@@ -27,7 +27,7 @@ pub struct JavaProducer {
 }
 
 impl JavaProducer {
-    /// Starts a producer number `producer` that sends to one queue of `topic`. `None`, said loudly, where there is no JDK
+    /// Starts a producer number `producer` that sends to one queue of `topic` and asks for the route every `poll`. `None`, said loudly, where there is no JDK
     /// or the published jars cannot be had.
     pub fn start(
         root: &Path,
@@ -35,6 +35,7 @@ impl JavaProducer {
         topic: &str,
         queue: i32,
         producer: u32,
+        poll: Duration,
         history: &History,
     ) -> Result<Option<JavaProducer>> {
         if Command::new("javac").arg("-version").output().is_err() {
@@ -57,6 +58,7 @@ impl JavaProducer {
             .arg(format!("{}:{}/*", classes.display(), jars.display()))
             .args(["AckedSends", nameservers, topic])
             .args([queue.to_string(), producer.to_string(), "1".to_owned()])
+            .arg(poll.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(

@@ -39,6 +39,8 @@ pub struct Load {
     pub java: bool,
     /// A killed member is started again only once the Java producer has gone on without it.
     pub stay_down: bool,
+    /// How often it asks for the route; 30 s unless somebody sets it.
+    pub java_poll: Duration,
     /// Small messages put into the store before anything else.
     pub preloaded: u32,
     /// Time between a producer's acknowledgement and its next send.
@@ -53,6 +55,7 @@ impl Default for Load {
             plain_producers: 4,
             java: false,
             stay_down: false,
+            java_poll: Duration::from_secs(30),
             preloaded: 0,
             pace: Duration::from_millis(2),
         }
@@ -107,6 +110,7 @@ impl Trial {
                 TOPIC,
                 QUEUES - 1,
                 JAVA_FIRST,
+                load.java_poll,
                 &history,
             )?
         } else {
@@ -270,6 +274,26 @@ impl Trial {
             java.stop()?;
         }
         Ok(())
+    }
+
+    /// Requires that every send so far was acknowledged, whoever made it, and returns the longest that one took.
+    pub fn require_all_acked(&self) -> Result<Duration> {
+        self.history.with(|sends| {
+            let failed = sends.iter().filter(|send| send.ack().is_none());
+            let failed: Vec<_> = failed.collect();
+            ensure!(
+                failed.is_empty(),
+                "{} of {} sends failed: {:?}",
+                failed.len(),
+                sends.len(),
+                &failed[..failed.len().min(5)]
+            );
+            let slowest = sends
+                .iter()
+                .map(|send| send.finished.since(send.started))
+                .max();
+            slowest.context("nothing was sent")
+        })
     }
 
     /// Ends the producers, reads everything back through consumers, and judges; then once more after all members were

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use raftmq_client::Admin;
 use raftmq_proto::body::{BrokerData, ClusterInfo};
 
-use crate::options::Given;
+use crate::options::{Given, Need, Opt};
 
 /// The original's words for a cluster that is not there.
 const NO_CLUSTER: &str =
@@ -59,6 +59,39 @@ pub(crate) async fn brokers(admin: &Admin, given: &Given) -> anyhow::Result<BTre
                 .flat_map(|group| group.broker_addrs.into_values())
                 .collect())
         }
+    }
+}
+
+/// Names a broker group by one of its members.
+pub(crate) const MEMBER: Opt = Opt::value(
+    "b",
+    "brokerAddr",
+    Need::OneOf,
+    "address of any member of the broker group",
+);
+
+/// Names a broker group.
+pub(crate) const GROUP: Opt = Opt::value(
+    "g",
+    "brokerName",
+    Need::OneOf,
+    "name of the broker group, which the name server knows",
+);
+
+/// A member of the broker group that `-b` or `-g` names; the leader, if there is one.
+pub(crate) async fn any_member(admin: &Admin, given: &Given) -> anyhow::Result<String> {
+    if let Some(address) = given.value("b") {
+        return Ok(address.to_owned());
+    }
+    let name = given.value("g").unwrap_or_default();
+    let info = admin.cluster_info().await?;
+    let member = info
+        .broker_addr_table
+        .get(name)
+        .and_then(|group| group.broker_addrs.values().next());
+    match member {
+        Some(address) => Ok(address.clone()),
+        None => anyhow::bail!("the name server knows no broker group {name}"),
     }
 }
 

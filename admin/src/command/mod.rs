@@ -17,6 +17,7 @@ mod topic_list;
 mod topic_route;
 mod topic_status;
 mod tracks;
+mod transfer_leader;
 mod update_topic;
 
 use std::fmt::Write as _;
@@ -74,9 +75,9 @@ impl Call<'_> {
 
 pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>;
 
-/// All commands, in the original's order.
+/// All commands, in the original's order; ours behind them.
 #[must_use]
-pub fn all() -> [Command; 15] {
+pub fn all() -> [Command; 16] {
     [
         update_topic::COMMAND,
         delete_topic::COMMAND,
@@ -93,6 +94,7 @@ pub fn all() -> [Command; 15] {
         clean_expired_cq::COMMAND,
         delete_expired_commit_log::COMMAND,
         clean_unused_topic::COMMAND,
+        transfer_leader::COMMAND,
     ]
 }
 
@@ -145,6 +147,15 @@ pub fn overview() -> String {
     }
     text.push_str("\nSee 'mqadmin help <command>' for more information on a specific command.\n");
     text
+}
+
+/// A member's id as confs spell it, `n1`, or the number alone.
+pub(crate) fn member_id(text: &str) -> anyhow::Result<u64> {
+    let number = text.strip_prefix('n').unwrap_or(text);
+    match number.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => anyhow::bail!("option -i {text} is not a member id such as n1"),
+    }
 }
 
 /// What went wrong, in one line.
@@ -211,7 +222,7 @@ mod tests {
              updateTopic                         Update or create topic.\n"
         ));
         assert!(overview.ends_with(
-            "cleanUnusedTopic                    Clean unused topic on broker.\n\n\
+            "transferLeader                      Hand the leadership of a broker group to another member.\n\n\
              See 'mqadmin help <command>' for more information on a specific command.\n"
         ));
     }

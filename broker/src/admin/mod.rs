@@ -5,6 +5,7 @@ mod cleaning;
 pub(crate) mod connections;
 pub(crate) mod groups;
 pub(crate) mod lag;
+mod members;
 mod messages;
 pub(crate) mod queues;
 pub(crate) mod runtime;

@@ -94,6 +94,7 @@ pub fn read(
         self_id,
         preferred_leaders: preferred_leaders(&mut values, &group.peers)?,
         endpoint: endpoint(&values, &listen, &me)?,
+        shutdown_forward: millis(&mut values, "shutdownForwardMs", 0, 600_000),
         raft: raft(&mut values, &listen, &me)?,
         listen,
         store: store(&mut values)?,

@@ -541,6 +541,7 @@ pub const KEYS: &[Key] = &[
     key("storeScrubRate", Int, "20971520", Applied),
     key("seedRateMax", Int, "104857600", Applied),
     key("flushStallMax", Int, "5000", Applied),
+    key("shutdownForwardMs", Int, "31000", Applied),
     key("logDir", Text, "", Applied),
     key("logKeepFiles", Int, "10", Applied),
     key("filterServerNums", Int, "0", NotApplicable),

@@ -52,6 +52,9 @@ pub struct NodeConfig {
     pub self_id: u64,
     /// `preferredLeaderId`: members that shall lead when they can; empty: any.
     pub preferred_leaders: Vec<u64>,
+    /// `shutdownForwardMs`, up to 10 min: how long a member that stops goes on for clients that do not know yet. Stock
+    /// clients ask for routes every 30 s.
+    pub shutdown_forward: Duration,
     /// Client ports and the address told to clients.
     pub listen: ListenConfig,
     /// `leaderEndpoint`: the address that follows leadership, if there is one.

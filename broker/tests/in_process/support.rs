@@ -101,7 +101,11 @@ impl Member {
     /// Stops gracefully.
     pub(crate) async fn stop(self) -> TempDir {
         drop(self.client);
-        within("a stop", Box::pin(self.broker.shutdown())).await;
+        within(
+            "a stop",
+            Box::pin(self.broker.shutdown(std::future::ready(()))),
+        )
+        .await;
         self.folder
     }
 

@@ -8,6 +8,11 @@ headers! {
         version: String = "version",
     }
 
+    /// Hands leadership over (41002), to the furthest member unless one is named.
+    RaftTransferLeaderRequestHeader {
+        member_id: Option<i64> = "memberId",
+    }
+
     /// Asks for a statistic (315), e.g. `TOPIC_PUT_NUMS` of a topic.
     ViewBrokerStatsDataRequestHeader {
         stats_name: String = "statsName",

@@ -176,6 +176,10 @@ pub(crate) fn read_or<T: Value>(
         .map_or_else(|| Ok(default.into()), |text| T::parse(field, text))
 }
 
+/// Extension field of answers that another member than the one asked has given: a client that sends where its route says
+/// should look for a newer one. Other clients pass over it.
+pub const FORWARDED_FIELD: &str = "raftmqForwarded";
+
 /// Declares headers: `name: Type = "wireName"`, with `or VALUE` for an absent field's value.
 macro_rules! headers {
     ($(

@@ -27,6 +27,7 @@ pub(crate) struct Supply {
     restart: watch::Sender<Option<Arc<str>>>,
     /// The disk here has no room for messages, or is too slow.
     disk_trouble: AtomicBool,
+    leaving: AtomicBool,
 }
 
 impl Supply {
@@ -36,6 +37,7 @@ impl Supply {
             store,
             restart,
             disk_trouble: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -50,6 +52,11 @@ impl Supply {
 
     pub(crate) fn set_disk_trouble(&self, trouble: bool) {
         self.disk_trouble.store(trouble, Ordering::Relaxed);
+    }
+
+    /// From now on nobody hands leadership to this member.
+    pub(crate) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Whether so many bytes of entries can be appended here; an append that meets a full disk
@@ -70,6 +77,7 @@ impl Supply {
             applied: self.store.state.applied().map(id),
             first_index: log.first_index(),
             disk_trouble: self.disk_trouble.load(Ordering::Relaxed),
+            leaving: self.leaving.load(Ordering::Relaxed),
         }
     }
 

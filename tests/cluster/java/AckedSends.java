@@ -9,7 +9,7 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 
 /**
- * An unmodified client with its default settings: sends one message after the other to one queue until its standard
+ * An unmodified client with its default settings, but for how often it asks for routes: sends one message after the other to one queue until its standard
  * input ends, one attempt each, and prints a line for each:
  *
  * <pre>
@@ -26,6 +26,7 @@ public final class AckedSends {
         int queue = Integer.parseInt(args[2]);
         int producerNumber = Integer.parseInt(args[3]);
         long pauseMillis = Long.parseLong(args[4]);
+        int pollMillis = Integer.parseInt(args[5]);
 
         AtomicBoolean stopped = new AtomicBoolean();
         Thread watcher = new Thread(() -> {
@@ -43,6 +44,7 @@ public final class AckedSends {
 
         DefaultMQProducer producer = new DefaultMQProducer("HARNESS_JAVA_PRODUCER");
         producer.setNamesrvAddr(nameservers);
+        producer.setPollNameServerInterval(pollMillis);
         producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         producer.start();
         for (int seq = 0; !stopped.get(); seq++) {

@@ -1,0 +1,56 @@
+//! Planned switches: leadership is handed over and members are restarted one by one, and no client notices.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use raftmq_tests::cluster::{GROUP, Options};
+use raftmq_tests::figures::{ms, say};
+use raftmq_tests::serial::turn;
+use raftmq_tests::trial::{Load, Trial};
+
+/// Each member is made the leader by command, stopped and started again, while our producers, plain ones that try once,
+/// and a Java producer send, the Java one by a route that may be a second old.
+#[test]
+fn a_rolling_restart_costs_no_send() -> Result<()> {
+    rolling_restart(Duration::from_secs(1), "2500")
+}
+
+/// The same as stock clients and confs have it: routes are up to 30 s old, and a member that stops waits for that.
+#[test]
+#[ignore = "takes two minutes"]
+fn a_rolling_restart_costs_no_send_with_stock_intervals() -> Result<()> {
+    rolling_restart(Duration::from_secs(30), "31000")
+}
+
+fn rolling_restart(java_poll: Duration, forward_ms: &str) -> Result<()> {
+    let _turn = turn()?;
+    let options = Options::default().with("shutdownForwardMs", forward_ms);
+    let load = Load {
+        java: true,
+        java_poll,
+        ..Load::default()
+    };
+    let mut trial = Trial::begin(options, load)?;
+    for member in 0..3 {
+        let target = format!("n{member}");
+        let words = ["transferLeader", "-g", GROUP, "-i", &target, "--json"];
+        let done: serde_json::Value = serde_json::from_str(&trial.cluster.admin(&words)?)?;
+        ensure!(done["to"] == member, "{done}");
+        ensure!(trial.cluster.wait_leader()? == member);
+        trial.run_for(Duration::from_millis(500))?;
+        trial.cluster.terminate(member, Duration::from_secs(60))?;
+        trial.cluster.start_member(member)?;
+        trial.cluster.wait_member(member)?;
+        trial.cluster.wait_serving()?;
+    }
+    trial.wait_progress()?;
+    let slowest = trial.require_all_acked()?;
+    say(format!(
+        "{} sends, none failed, the slowest took {}",
+        trial.history().len(),
+        ms(slowest)
+    ));
+    // Not the figure to reach (that is measured on a quiet machine).
+    ensure!(slowest < Duration::from_secs(1), "a send took {slowest:?}");
+    trial.finish()
+}
