@@ -332,6 +332,7 @@ pub(crate) fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOpti
         queue_count_max: node.raft.queue_count_max,
         queue_bytes_max: node.raft.queue_bytes_max,
         forward_max: node.raft.forward_max,
+        join: node.raft.join,
         vote_despite_loss: node.raft.vote_despite_loss,
         seed_rate_max: node.raft.seed_rate_max,
         scrub_rate: node.store.scrub_rate.unwrap_or_default(),

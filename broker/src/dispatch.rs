@@ -59,8 +59,11 @@ impl Dispatch {
             | request::GET_CONSUME_STATS
             | request::CLEAN_UNUSED_TOPIC
             | request::DELETE_EXPIRED_COMMITLOG
-            | request::RAFT_TRANSFER_LEADER => self.answer_on_leader(exchange, false),
+            | request::RAFT_TRANSFER_LEADER
+            | request::RAFT_CHANGE_MEMBERS => self.answer_on_leader(exchange, false),
             request::QUERY_MESSAGE => self.answer_on_leader(exchange, true),
+            // Without a leader an operator wants to know all the more.
+            request::RAFT_MEMBER_STATUS => self.answer_on_leader(exchange, true),
             // Not yet applied here, or nowhere: the leader knows.
             request::VIEW_MESSAGE_BY_ID if !self.admin.has_message(&exchange) => {
                 self.answer_on_leader(exchange, true);
@@ -216,6 +219,18 @@ impl Dispatch {
                 finish(exchange, |_| self.admin.delete_expired_log())
             }
 
+            request::RAFT_MEMBER_STATUS => {
+                self.later(exchange, |d, _| Box::pin(d.admin.member_status()));
+            }
+            request::RAFT_CHANGE_MEMBERS => {
+                let dispatch = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    match dispatch.admin.change_members(&exchange.request).await {
+                        Some(outcome) => exchange.finish(outcome),
+                        None => dispatch.again(exchange),
+                    }
+                });
+            }
             request::RAFT_TRANSFER_LEADER => self.later(exchange, |d, request| {
                 Box::pin(d.admin.transfer_leader(request))
             }),

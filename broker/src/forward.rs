@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use raftmq_proto::code::request;
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::FORWARDED_FIELD;
-use raftmq_raft::{ForwardError, Group};
+use raftmq_raft::{ForwardError, Group, Role, RoleState};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -21,6 +21,8 @@ const LEADER_WAIT: Duration = Duration::from_millis(2500);
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon a leader that could not be reached is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a forwarded request waits at a member that was elected and does not serve yet.
+const ELECTED_WAIT: Duration = Duration::from_millis(500);
 /// Memory for requests that wait for the leader or for its answer, in KiB.
 const ROOM_KIB: usize = 256 * 1024;
 
@@ -80,10 +82,24 @@ impl Forwarder {
     }
 
     fn look_for_leader(self: &Arc<Self>, mut exchange: Exchange, route: &Route, pause: Duration) {
-        let leader = self.group.role().borrow().leader;
+        let Role { leader, state, .. } = *self.group.role().borrow();
         if exchange.is_forwarded() {
-            let refusal = Refusal::busy(not_leader_text(leader));
-            return exchange.answer(refusal.into_response().with_field(NOT_LEADER_FIELD, "true"));
+            if state != RoleState::Leader || !pause.is_zero() {
+                return refuse_forwarded(exchange, leader);
+            }
+            // Elected just now: its first entry is on its way.
+            let (mut role, here) = (self.group.role(), Arc::clone(&route.here));
+            self.runtime.spawn(async move {
+                let serving = role.wait_for(|role| role.serving || role.state != RoleState::Leader);
+                match tokio::time::timeout(ELECTED_WAIT, serving).await {
+                    Ok(Ok(role)) if role.serving => {
+                        drop(role);
+                        here(exchange);
+                    }
+                    _ => refuse_forwarded(exchange, leader),
+                }
+            });
+            return;
         }
         if exchange.arrived() + LEADER_WAIT <= Instant::now() {
             return give_up(exchange, route, leader);
@@ -157,6 +173,11 @@ impl Forwarder {
             }
         }
     }
+}
+
+fn refuse_forwarded(exchange: Exchange, leader: Option<u64>) {
+    let refusal = Refusal::busy(not_leader_text(leader));
+    exchange.answer(refusal.into_response().with_field(NOT_LEADER_FIELD, "true"));
 }
 
 fn give_up(exchange: Exchange, route: &Route, leader: Option<u64>) {

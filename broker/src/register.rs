@@ -221,44 +221,21 @@ impl Registrar {
         let Some(last) = self.current.borrow().clone() else {
             return;
         };
-        // The endpoint belongs to whoever leads by now; nameservers that know no terms would forget that member.
         let still_leads = self.role.borrow().serving;
-        let places = self.card.places(last.part).into_iter();
-        let places = places.filter(|(_, id)| *id != 0 || still_leads || !last.part.by_endpoint);
-        let commands: Vec<RemotingCommand> = places
-            .map(|(own, broker_id)| self.goodbye(own, broker_id, last.part.term))
-            .collect();
         let led = handed_over && last.part.broker_id == 0;
         let mut leaving = tokio::task::JoinSet::new();
         for address in self.config.addresses {
             let card = self.card.clone();
             let client = Arc::clone(&self.client);
-            let commands = commands.clone();
+            let part = last.part;
             leaving.spawn(async move {
                 if led {
                     drop(timeout(REPLACED_WITHIN, until_replaced(&address, &card, &client)).await);
                 }
-                for command in commands {
-                    if let Err(error) = client.invoke(&address, command, LEAVE_TIMEOUT).await {
-                        tracing::info!(nameserver = address, %error, "not unregistered");
-                    }
-                }
+                unregister(&address, &card, &client, part, still_leads).await;
             });
         }
         leaving.join_all().await;
-    }
-
-    fn goodbye(&self, own: &str, broker_id: i64, term: u64) -> RemotingCommand {
-        let header = UnRegisterBrokerRequestHeader {
-            broker_name: self.card.names.broker.clone(),
-            broker_addr: own.to_owned(),
-            cluster_name: self.card.names.cluster.clone(),
-            broker_id,
-        };
-        RemotingCommand::request(request::UNREGISTER_BROKER)
-            .with_header(&header)
-            .with_field(REGISTRATION_VERSION, registration_version().to_string())
-            .with_field("stateVersion", term.to_string())
     }
 }
 
@@ -290,10 +267,15 @@ async fn prepare(
     tell: watch::Sender<Option<Arc<Registration>>>,
 ) {
     let mut role = group.role();
+    let mut removed = group.removed();
     let mut told: Option<Part> = None;
     loop {
         let access = *changes.access.borrow_and_update();
-        let part = part_of(&role.borrow_and_update(), access, &card);
+        let gone = *removed.borrow_and_update();
+        let part = part_of(&role.borrow_and_update(), access, &card).filter(|_| !gone);
+        if gone && told.take().is_some() {
+            tell.send_replace(None);
+        }
         if let Some(part) = part {
             let deposed = told.is_some_and(|told| told.broker_id == 0) && part.broker_id != 0;
             if deposed {
@@ -316,6 +298,7 @@ async fn prepare(
         }
         tokio::select! {
             changed = role.changed() => if changed.is_err() { return },
+            changed = removed.changed() => if changed.is_err() { return },
             // Its sender is gone where there is no endpoint.
             Ok(()) = changes.access.changed() => {}
             () = changes.topics.notified() => sleep(GATHER).await,
@@ -377,9 +360,15 @@ async fn keep_registered(
 ) {
     let mut pause = RETRY_PAUSE;
     let mut reported = None;
+    let mut last: Option<Arc<Registration>> = None;
     loop {
         let registration = current.borrow_and_update().clone();
         let mut next = config.period;
+        let before = std::mem::replace(&mut last, registration.clone());
+        if let (Some(before), None) = (before, &registration) {
+            note(None);
+            unregister(&address, &card, &client, before.part, false).await;
+        }
         if let Some(registration) = registration {
             let outcome =
                 register(&address, &card, config.compressed, &client, &registration).await;
@@ -406,6 +395,30 @@ async fn keep_registered(
             Ok(Err(_))
         ) {
             return;
+        }
+    }
+}
+
+/// Takes this member out of the routes of one nameserver.
+async fn unregister(address: &str, card: &Card, client: &Client, part: Part, still_leads: bool) {
+    for (own, broker_id) in card.places(part) {
+        // The endpoint belongs to whoever leads by now; nameservers that know no terms would forget that member.
+        if broker_id == 0 && part.by_endpoint && !still_leads {
+            continue;
+        }
+        let header = UnRegisterBrokerRequestHeader {
+            broker_name: card.names.broker.clone(),
+            broker_addr: own.to_owned(),
+            cluster_name: card.names.cluster.clone(),
+            broker_id,
+        };
+        let command = RemotingCommand::request(request::UNREGISTER_BROKER)
+            .with_header(&header)
+            .with_field(REGISTRATION_VERSION, registration_version().to_string())
+            .with_field("stateVersion", part.term.to_string());
+        match client.invoke(address, command, LEAVE_TIMEOUT).await {
+            Ok(_left) => tracing::info!(nameserver = address, own, "unregistered"),
+            Err(error) => tracing::info!(nameserver = address, own, %error, "not unregistered"),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftmq_proto::body::{
-    ClusterInfo, ConsumeStats, ConsumerConnection, ConsumerRunningInfo, GroupList, KvTable,
-    LeaderTransferred, SubscriptionGroupConfig, TopicConfig, TopicList, TopicRouteData,
+    ClusterInfo, ConsumeStats, ConsumerConnection, ConsumerRunningInfo, GroupList, GroupMembers,
+    KvTable, LeaderTransferred, SubscriptionGroupConfig, TopicConfig, TopicList, TopicRouteData,
     TopicStatsTable, to_json,
 };
 use raftmq_proto::code::{request, response};
@@ -15,7 +15,8 @@ use raftmq_proto::header::{
     GetConsumeStatsRequestHeader, GetConsumerConnectionListRequestHeader,
     GetConsumerRunningInfoRequestHeader, GetKVConfigRequestHeader, GetKVConfigResponseHeader,
     GetTopicStatsInfoRequestHeader, Header, PutKVConfigRequestHeader,
-    QueryTopicConsumeByWhoRequestHeader, RaftTransferLeaderRequestHeader,
+    QueryTopicConsumeByWhoRequestHeader, RaftChangeMembersRequestHeader,
+    RaftTransferLeaderRequestHeader,
 };
 use raftmq_proto::message::name;
 use serde::de::DeserializeOwned;
@@ -380,6 +381,29 @@ impl Admin {
             code: response::CONSUMER_NOT_ONLINE,
             remark: "Not found the consumer group connection".to_owned(),
         })
+    }
+
+    /// Who belongs to a broker group, and how far each member is. Any member takes the request; without a leader it tells
+    /// what it finds out itself.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn member_status(&self, address: &str) -> Result<GroupMembers> {
+        let request = RemotingCommand::request(request::RAFT_MEMBER_STATUS);
+        self.ask(address, request).await
+    }
+
+    /// Changes who belongs to a broker group. Any member takes the request.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the reason; see [`Error`].
+    pub async fn change_members(
+        &self,
+        address: &str,
+        change: &RaftChangeMembersRequestHeader,
+    ) -> Result<GroupMembers> {
+        let request = RemotingCommand::request(request::RAFT_CHANGE_MEMBERS).with_header(change);
+        self.ask_within(address, request, TIMEOUT * 3).await
     }
 
     /// Has a broker group led by another member, the furthest one unless `to` names it. Any member takes the request.

@@ -16,6 +16,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::members::{MemberChange, MemberError, MemberStatus, Members};
 use crate::network::{ForwardError, ForwardHandler, Forwarder, Supply};
 use crate::options::{GroupOptions, Peer, StartError};
 use crate::proposer::{MessageSubmission, ProposeError, ProposerHandle};
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
     pub(crate) disk_trouble: watch::Receiver<Option<DiskTrouble>>,
     pub(crate) transfer: Arc<Transfer>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) removed: watch::Receiver<bool>,
     pub(crate) scrubber: Scrubber,
     pub(crate) scrub_stats: Arc<ScrubStats>,
     pub(crate) local: SocketAddr,
@@ -272,18 +275,30 @@ impl Group {
                 }
             });
         }
-        let address = {
-            let metrics = self.inner.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            metrics
-                .membership_config
-                .get_node(&leader)
-                .map(|node| node.addr.clone())
-        };
         self.inner
             .forwarder
-            .send(leader, address.as_deref(), &request, client, timeout)
+            .send(leader, &request, client, timeout)
             .await
+    }
+
+    /// Changes who belongs to the group, one change at a time. Returns once the change is
+    /// committed.
+    ///
+    /// # Errors
+    /// See [`MemberError`]; nothing has changed then, except after `Stopped` and `Timeout`.
+    pub async fn change_members(&self, change: MemberChange) -> Result<(), MemberError> {
+        self.inner.members.change(change).await
+    }
+
+    /// Asks all members about themselves, and tells what this member knows of them.
+    pub async fn member_status(&self) -> Vec<MemberStatus> {
+        self.inner.members.status().await
+    }
+
+    /// Whether this member has been removed from its group: it goes on forwarding, and nobody
+    /// counts on it.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.inner.removed.clone()
     }
 
     /// Whether the member that is known to lead answers; true while it is this one.

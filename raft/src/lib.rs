@@ -22,6 +22,7 @@ mod blocking;
 mod encoding;
 mod group;
 mod log_storage;
+mod members;
 mod mend;
 mod network;
 pub mod offline;
@@ -57,6 +58,7 @@ mod pb {
 pub const LOG_FILTER: &str = "openraft=error,tonic=warn,h2=warn,hyper=warn,tower=warn";
 
 pub use group::{Group, MemberProgress, NotLeader, Watermarks};
+pub use members::{MemberChange, MemberError, MemberRole, MemberStatus};
 pub use network::{ForwardError, ForwardHandler};
 pub use options::{GroupOptions, Peer, StartError};
 pub use proposer::{Done, MessageSubmission, PhysicalOffsets, ProposeError, Stored};

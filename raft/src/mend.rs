@@ -93,12 +93,7 @@ impl Mender {
     }
 
     async fn mend(&self, hole: &Hole) -> Outcome {
-        let others = self
-            .options
-            .peers
-            .iter()
-            .filter(|peer| peer.id != self.options.self_id);
-        let others: Vec<u64> = others.map(|peer| peer.id).collect();
+        let others = self.network.links.others();
         let mut lacking = 0;
         for &peer in &others {
             let Some(fetched) = self.fetch(peer, hole.first_index, hole).await else {
@@ -185,7 +180,7 @@ impl Mender {
         if self.options.vote_despite_loss {
             return true;
         }
-        let members = self.options.peers.len();
+        let members = self.network.links.voters().len();
         members - lacking.min(members) < members / 2 + 1
     }
 

@@ -78,6 +78,9 @@ pub struct GroupOptions {
     /// How long the very first start waits for all members before a majority forms the group.
     /// Default 10 s.
     pub form_patience: Duration,
+    /// This member has to be added to its group by an operator before it takes part (`raftJoin`):
+    /// without a log it neither forms a group nor votes. Default false.
+    pub join: bool,
     /// Vote and stand for election although this member may lack entries it acknowledged
     /// (`raftVoteDespiteLoss`). For an operator who gives up what the lost members had; default
     /// false.
@@ -114,6 +117,7 @@ impl GroupOptions {
             appends_in_flight: 2,
             forward_max: 4096,
             form_patience: Duration::from_secs(10),
+            join: false,
             vote_despite_loss: false,
             seed_rate_max: 100 * 1024 * 1024,
             scrub_rate: 20 * 1024 * 1024,

@@ -11,6 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::{RaftMetrics, RaftServerMetrics};
 use tokio::sync::watch;
 
+use crate::network::{Links, Place};
 use crate::types::{Node, Raft, StoredMembership, Types};
 
 /// What this member is in its group.
@@ -115,6 +116,7 @@ pub(crate) struct Follow {
     pub(crate) id: u64,
     pub(crate) group: String,
     pub(crate) raft: Raft,
+    pub(crate) links: Arc<Links>,
     /// Members as the configuration has them.
     pub(crate) configured: BTreeMap<u64, Node>,
     /// Its sender lives in the apply task, and ends with it.
@@ -146,6 +148,7 @@ pub(crate) async fn follow(mut this: Follow) {
         publish(&this, role);
         if reported.as_ref() != Some(membership.log_id()) {
             reported = Some(*membership.log_id());
+            take_over(&this.links, &membership);
             report_disagreement(&this, &membership);
         }
         tokio::select! {
@@ -206,6 +209,19 @@ fn publish(this: &Follow, role: Role) {
     });
 }
 
+/// Has the connections follow the membership.
+fn take_over(links: &Links, membership: &StoredMembership) {
+    if membership.log_id().is_none() {
+        return;
+    }
+    let voters: Vec<u64> = membership.voter_ids().collect();
+    let place = |(id, node): (&u64, &Node)| {
+        let (address, voter) = (node.addr.clone(), voters.contains(id));
+        (*id, Place { address, voter })
+    };
+    links.set_members(membership.nodes().map(place).collect());
+}
+
 /// The membership in the log rules; a configuration that says otherwise should be corrected before
 /// somebody relies on it.
 fn report_disagreement(this: &Follow, membership: &StoredMembership) {
@@ -226,11 +242,7 @@ fn report_disagreement(this: &Follow, membership: &StoredMembership) {
             .collect();
         nodes.join(";")
     };
-    tracing::warn!(group = %this.group, member = this.id,
+    tracing::info!(group = %this.group, member = this.id,
         "dLegerPeers is {}, but the group's membership is {}, which counts",
         show(&this.configured), show(&nodes));
-    if !nodes.contains_key(&this.id) {
-        tracing::error!(group = %this.group, member = this.id,
-            "this member is not in the group's membership");
-    }
 }

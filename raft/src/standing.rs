@@ -53,15 +53,20 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    /// The standing a member starts with.
+    /// The standing a member starts with. That its configuration names nobody else says nothing: the
+    /// group may have grown since.
     pub(crate) fn at_start(options: &GroupOptions, store: &Store, vote: &VoteKeeper) -> Self {
-        if options.peers.len() == 1 || options.vote_despite_loss {
+        let new = store.log.last().is_none() && vote.vote().is_none();
+        if options.join && new {
+            return Standing::Undecided;
+        }
+        if options.vote_despite_loss {
             return Standing::Full;
         }
         let forgot = store.last_stop() == LastStop::Machine { was_async: true };
         if forgot || vote.recovering() {
             Standing::Recovering
-        } else if store.log.last().is_none() && vote.vote().is_none() {
+        } else if new {
             Standing::Undecided
         } else {
             Standing::Full
@@ -93,7 +98,11 @@ impl Settle {
     /// Brings this member to full standing: forms the group at its very first start, or waits until
     /// it has caught up.
     pub(crate) async fn run(self) {
-        if *self.standing.borrow() == Standing::Undecided && self.group_is_new().await {
+        let undecided = *self.standing.borrow() == Standing::Undecided;
+        if undecided && self.options.join {
+            tracing::info!(group = %self.options.group, member = self.options.self_id,
+                "this member waits to be added to its group (raftJoin)");
+        } else if undecided && self.group_is_new().await {
             self.set(Standing::Full);
         }
         if *self.standing.borrow() == Standing::Full {
@@ -109,40 +118,21 @@ impl Settle {
         self.standing.send_replace(standing);
     }
 
-    fn majority(&self) -> usize {
-        self.options.peers.len() / 2 + 1
-    }
-
-    /// Asks the other members about themselves; those that do not answer are left out.
-    async fn survey(&self) -> Vec<pb::SurveyReply> {
-        let others = self
-            .options
-            .peers
-            .iter()
-            .filter(|peer| peer.id != self.options.self_id);
-        let asked = others.map(|peer| self.network.survey(peer.id));
-        futures::future::join_all(asked)
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
     /// Finds out whether anything was ever stored in this group. Any member that says so settles
     /// it. That nothing was takes all members, or after a while a majority: two of three whose
     /// stores were removed look like a new group until the third one answers.
     async fn group_is_new(&self) -> bool {
         let begin = Instant::now();
         loop {
-            let answers = self.survey().await;
+            let answers = self.network.survey_others().await;
             let exists = |answer: &pb::SurveyReply| answer.last.is_some_and(|last| last.index > 0);
-            if answers.iter().any(exists) {
+            if answers.iter().any(|(_, answer)| exists(answer)) {
                 return false;
             }
             let needed = if begin.elapsed() < self.options.form_patience {
                 self.options.peers.len()
             } else {
-                self.majority()
+                self.options.peers.len() / 2 + 1
             };
             if answers.len() + 1 >= needed {
                 return true;
@@ -183,8 +173,10 @@ impl Settle {
             return;
         }
         self.set(Standing::Recovering);
-        tracing::warn!(group = %options.group, member = options.self_id,
-            "this member may lack entries it acknowledged: it does not vote until it has caught up");
+        if !options.join || self.store.log.last().is_some() {
+            tracing::warn!(group = %options.group, member = options.self_id,
+                "this member may lack entries it acknowledged: it does not vote until it has caught up");
+        }
         let mut metrics = self.raft.metrics();
         let mut unled_since = Instant::now();
         let mut asked = Instant::now();
@@ -235,12 +227,19 @@ impl Settle {
 
     /// Votes again, with care, when the members that have forgotten nothing are no quorum.
     async fn salvage(&self) {
-        let answers = self.survey().await;
-        if answers.len() + 1 < self.options.peers.len() {
+        let voters = self.network.links.voters();
+        let waits_to_join = self.options.join && self.store.log.last().is_none();
+        if waits_to_join || !voters.contains(&self.options.self_id) {
             return;
         }
+        let mut answers = self.network.survey_others().await;
+        answers.retain(|(member, _)| voters.contains(member));
+        if answers.len() + 1 < voters.len() {
+            return;
+        }
+        let answers: Vec<_> = answers.into_iter().map(|(_, answer)| answer).collect();
         let sound = answers.iter().filter(|answer| !answer.recovering).count();
-        if sound >= self.majority() {
+        if sound > voters.len() / 2 {
             return;
         }
         let lasts = answers.iter().map(|answer| {

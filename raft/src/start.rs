@@ -8,13 +8,16 @@ use parking_lot::Mutex;
 use raftmq_store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::group::Inner;
 use crate::log_storage::{LogStorage, VoteKeeper};
+use crate::members::{Members, Removal, finish_changes};
 use crate::mend::Mender;
 use crate::network::{
-    ForwardHandler, Forwarder, Identity, Links, Network, ServerParts, Supply, listen, serve,
+    ForwardHandler, Forwarder, Identity, Links, Network, Place, ServerParts, Supply, listen, serve,
 };
+use crate::offline::NamedMember;
 use crate::options::{GroupOptions, StartError};
 use crate::proposer::Proposer;
 use crate::role::{Follow, Lease, Role, follow, set_fatal};
@@ -45,7 +48,6 @@ pub(crate) async fn start(
     let storage = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
     let vote = VoteKeeper::open_or_distrust(store.vote.clone()).map_err(|error| storage(&error))?;
     let vote = Arc::new(vote);
-    let standing = Standing::at_start(&options, &store, &vote);
     let identity = Arc::new(Identity::new(
         options.group.clone(),
         options.self_id,
@@ -56,7 +58,17 @@ pub(crate) async fn start(
         .iter()
         .map(|peer| (peer.id, peer.address()))
         .collect();
-    let links = Arc::new(Links::new(configured));
+    let links = Arc::new(Links::new(options.self_id, configured));
+    if let Some((_, body)) = store.state.membership() {
+        // As of the last cut of the state; the rest comes with the log.
+        let members = crate::offline::members(&body).map_err(|error| storage(&error))?;
+        let place = |member: NamedMember| {
+            let (address, voter) = (member.address, member.voter);
+            (member.id, Place { address, voter })
+        };
+        links.set_members(members.into_iter().map(place).collect());
+    }
+    let standing = Standing::at_start(&options, &store, &vote);
     let network = Network {
         identity: identity.clone(),
         links: links.clone(),
@@ -64,11 +76,12 @@ pub(crate) async fn start(
         raft: Arc::new(OnceLock::new()),
     };
     let (standing_tell, standing_seen) = watch::channel(standing);
+    let heard = Arc::new(Mutex::new(Instant::now()));
     let (restart_tell, restart) = watch::channel(None);
     let supply = Arc::new(Supply::new(store.clone(), restart_tell));
     let forwarder = Arc::new(Forwarder::new(
         identity.clone(),
-        links,
+        links.clone(),
         forward,
         caller,
         options.forward_max,
@@ -82,6 +95,7 @@ pub(crate) async fn start(
         forwarder: forwarder.clone(),
         supply: supply.clone(),
         standing: standing_seen.clone(),
+        heard: heard.clone(),
         streams_max,
     };
     let server = tokio::spawn(async move {
@@ -170,6 +184,7 @@ pub(crate) async fn start(
         id: options.self_id,
         group: options.group.clone(),
         raft: raft.clone(),
+        links,
         configured: options.nodes(),
         applied_term: applied_term_seen,
         role: role_tell,
@@ -180,11 +195,33 @@ pub(crate) async fn start(
         options: options.clone(),
         raft: raft.clone(),
         store: store.clone(),
-        network,
+        network: network.clone(),
         vote,
         standing: standing_tell,
     };
     tokio::spawn(settle.run());
+    let (removed_tell, removed) = watch::channel(false);
+    let removal = Removal {
+        options: options.clone(),
+        raft: raft.clone(),
+        store: store.clone(),
+        network: network.clone(),
+        heard,
+        supply: supply.clone(),
+        standing: standing_seen.clone(),
+        removed: removed_tell,
+    };
+    tokio::spawn(removal.run());
+    let members = Members {
+        options: options.clone(),
+        raft: raft.clone(),
+        store: store.clone(),
+        network: network.clone(),
+        transfer: transfer.clone(),
+        one: tokio::sync::Mutex::new(()),
+    };
+    let members = Arc::new(members);
+    tokio::spawn(finish_changes(members.clone(), role.clone()));
     let (disk_tell, disk_trouble) = watch::channel(None);
     let upkeep = Upkeep {
         raft: raft.clone(),
@@ -210,6 +247,8 @@ pub(crate) async fn start(
         restart,
         disk_trouble,
         transfer,
+        members,
+        removed,
         scrubber,
         scrub_stats,
         local,

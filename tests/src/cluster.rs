@@ -168,6 +168,8 @@ pub struct Cluster {
     disks: Vec<Disk>,
     /// What stands between the members and libc.
     faults: Option<PathBuf>,
+    /// The number of the next member.
+    numbered: usize,
     passed: bool,
 }
 
@@ -198,6 +200,7 @@ impl Cluster {
             members: Vec::new(),
             disks: Vec::new(),
             faults: None,
+            numbered: options.members,
             passed: false,
             options,
         };
@@ -278,6 +281,54 @@ impl Cluster {
             line(key, value);
         }
         conf
+    }
+
+    /// Adds a member with an empty store, whose conf says that it has to be added to the group, and starts nothing.
+    pub fn prepare_joining(&mut self) -> Result<usize> {
+        let number = self.numbered;
+        self.numbered += 1;
+        let member = Member {
+            number,
+            site: Site::default(),
+            port: free_port()?,
+            raft_port: free_port()?,
+            store: self.root.join(format!("node{number}")),
+            conf: self.root.join(format!("broker-n{number}.conf")),
+            log: self.root.join(format!("broker-n{number}.out")),
+            process: None,
+        };
+        self.members.push(member);
+        let member = &self.members[self.members.len() - 1];
+        let text = format!("{}raftJoin=true\n", self.conf_of(member, GROUP));
+        std::fs::write(&member.conf, text).context("write a member's conf")?;
+        Ok(self.members.len() - 1)
+    }
+
+    /// Gives a member that does not run another port for the others, in its own conf only.
+    pub fn move_member(&mut self, index: usize) -> Result<()> {
+        self.members[index].raft_port = free_port()?;
+        let member = &self.members[index];
+        let text = self.conf_of(member, GROUP);
+        std::fs::write(&member.conf, text).context("write a member's conf")
+    }
+
+    /// Kills a member that does not belong to the group any more and forgets it; those behind it move up.
+    pub fn forget(&mut self, index: usize) {
+        drop(self.members.remove(index));
+    }
+
+    /// Where the others reach a member.
+    pub fn raft_address(&self, index: usize) -> String {
+        let member = &self.members[index];
+        format!("{}:{}", member.site.host, member.raft_port)
+    }
+
+    /// The place of the member with this number.
+    pub fn index_of(&self, number: usize) -> Result<usize> {
+        let mut members = self.members.iter();
+        members
+            .position(|member| member.number == number)
+            .with_context(|| format!("there is no n{number}"))
     }
 
     fn peers(&self) -> String {

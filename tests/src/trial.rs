@@ -288,11 +288,17 @@ impl Trial {
                 sends.len(),
                 &failed[..failed.len().min(5)]
             );
-            let slowest = sends
+            // The first send of a Java producer is the first that its machine sees of much of its code.
+            let mut times: Vec<_> = sends
                 .iter()
-                .map(|send| send.finished.since(send.started))
-                .max();
-            slowest.context("nothing was sent")
+                .filter(|send| send.key.seq > 0)
+                .map(|send| (send.finished.since(send.started), send.key.to_string()))
+                .collect();
+            times.sort_unstable_by(|one, other| other.cmp(one));
+            times.truncate(5);
+            say(format!("the slowest sends: {times:?}"));
+            let (slowest, _) = times.first().context("nothing was sent")?;
+            Ok(*slowest)
         })
     }
 

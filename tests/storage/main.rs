@@ -26,6 +26,7 @@ const ALL: &[(&str, Case, bool)] = &[
     ("trimmed::under_load", trimmed::under_load, false),
     ("seeded::past_the_log", seeded::past_the_log, false),
     ("seeded::wiped_and_killed", seeded::wiped_and_killed, false),
+    ("seeded::a_new_member", seeded::a_new_member, false),
     ("damaged::in_the_log", damaged::in_the_log, false),
     ("damaged::while_stopped", damaged::while_stopped, false),
     ("flush::hanging", flush::hanging, false),

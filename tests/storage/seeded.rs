@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use raftmq_tests::cluster::GROUP;
 use raftmq_tests::figures::say;
 use raftmq_tests::segments::{file, last_entry, starts};
 use raftmq_tests::serial::turn;
@@ -110,6 +111,31 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
         .metadata()?
         .ino();
     ensure!(kept == inode, "the first segment was fetched once more");
+    trial.wait_progress()?;
+    trial.finish()
+}
+
+/// A member that is added finds that the log it would need is trimmed: it is filled from another one, and then gets a vote.
+pub(crate) fn a_new_member() -> Result<()> {
+    let _turn = turn()?;
+    let mut trial = Trial::begin(options(), Load::default())?;
+    let leader = trial.cluster.wait_leader()?;
+    wait_segments(&trial, leader, 3)?;
+    trim(&mut trial)?;
+    pause(Duration::from_secs(2));
+    let new = trial.cluster.prepare_joining()?;
+    trial.cluster.start_member(new)?;
+    let place = trial.cluster.raft_address(new);
+    let words = ["addMember", "-g", GROUP, "-i", "n3", "-a", &place];
+    wait_for("n3 to be added", WITHIN, STEP, || {
+        trial.cluster.admin(&words).ok()
+    })?;
+    trial.cluster.wait_said(new, BROUGHT_UP, 0)?;
+    let words = ["promoteMember", "-g", GROUP, "-i", "n3"];
+    wait_for("n3 to get a vote", WITHIN, STEP, || {
+        trial.cluster.admin(&words).ok()
+    })?;
+    trial.cluster.wait_member(new)?;
     trial.wait_progress()?;
     trial.finish()
 }

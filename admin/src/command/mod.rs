@@ -8,6 +8,7 @@ mod clusters;
 mod consumer_progress;
 mod delete_expired_commit_log;
 mod delete_topic;
+mod members;
 mod message_text;
 mod query_msg_by_id;
 mod query_msg_by_key;
@@ -77,8 +78,8 @@ pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 
 
 /// All commands, in the original's order; ours behind them.
 #[must_use]
-pub fn all() -> [Command; 16] {
-    [
+pub fn all() -> Vec<Command> {
+    let mut all = vec![
         update_topic::COMMAND,
         delete_topic::COMMAND,
         topic_route::COMMAND,
@@ -95,7 +96,9 @@ pub fn all() -> [Command; 16] {
         delete_expired_commit_log::COMMAND,
         clean_unused_topic::COMMAND,
         transfer_leader::COMMAND,
-    ]
+    ];
+    all.extend(members::COMMANDS);
+    all
 }
 
 /// The command of this name.
@@ -222,7 +225,7 @@ mod tests {
              updateTopic                         Update or create topic.\n"
         ));
         assert!(overview.ends_with(
-            "transferLeader                      Hand the leadership of a broker group to another member.\n\n\
+            "updateMember                        Tell a broker group that a member is at another address now.\n\n\
              See 'mqadmin help <command>' for more information on a specific command.\n"
         ));
     }

@@ -336,11 +336,10 @@ fn preferred_leaders(values: &mut Values, peers: &[PeerAddress]) -> Result<Vec<u
                 "configuration key preferredLeaderId = '{text}': {what}"
             ))
         })?;
-        if peers.iter().any(|peer| peer.id == id) {
-            preferred.push(id);
-        } else {
+        preferred.push(id);
+        if !peers.iter().any(|peer| peer.id == id) {
             values.warnings.push(format!(
-                "configuration key preferredLeaderId: n{id} is not in dLegerPeers"
+                "configuration key preferredLeaderId: n{id} is not in dLegerPeers; it counts once it is a member"
             ));
         }
     }
@@ -385,6 +384,7 @@ fn raft(
         queue_count_max: count(values, "raftQueueCountMax", 1, 10_000_000),
         queue_bytes_max: count(values, "raftQueueBytesMax", MIB, 64 * 1024 * MIB),
         forward_max: count(values, "raftForwardMax", 1, 1_000_000),
+        join: values.flag("raftJoin"),
         vote_despite_loss: values.flag("raftVoteDespiteLoss"),
         seed_rate_max: values
             .number("seedRateMax", 64 * 1024, 10 * GIB)

@@ -538,6 +538,7 @@ pub const KEYS: &[Key] = &[
     key("raftQueueBytesMax", Int, "67108864", Applied),
     key("raftForwardMax", Int, "4096", Applied),
     key("raftVoteDespiteLoss", Flag, "false", Applied),
+    key("raftJoin", Flag, "false", Applied),
     key("storeScrubRate", Int, "20971520", Applied),
     key("seedRateMax", Int, "104857600", Applied),
     key("flushStallMax", Int, "5000", Applied),

@@ -151,6 +151,8 @@ pub struct RaftConfig {
     pub queue_bytes_max: usize,
     /// `raftForwardMax`: requests being forwarded, in each direction.
     pub forward_max: usize,
+    /// `raftJoin`: this member does not form a group, it waits to be added to one.
+    pub join: bool,
     /// `raftVoteDespiteLoss`: an operator gives up what lost members had.
     pub vote_despite_loss: bool,
     /// `seedRateMax`, 64 KiB to 10 GiB: bytes per second that this member sends to members it fills.

@@ -13,6 +13,15 @@ headers! {
         member_id: Option<i64> = "memberId",
     }
 
+    /// Changes who belongs to a broker group (41003). `change` is add, promote, remove, replace or move; add and move name
+    /// an address, replace the learner that comes in the member's place.
+    RaftChangeMembersRequestHeader {
+        change: String = "change",
+        member_id: i64 = "memberId",
+        address: Option<String> = "address",
+        replacement: Option<i64> = "replacement",
+    }
+
     /// Asks for a statistic (315), e.g. `TOPIC_PUT_NUMS` of a topic.
     ViewBrokerStatsDataRequestHeader {
         stats_name: String = "statsName",

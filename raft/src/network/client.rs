@@ -55,24 +55,53 @@ pub(crate) struct Network {
 impl Network {
     /// Asks a member about itself; `None` when it does not answer in time.
     pub(crate) async fn survey(&self, member: u64) -> Option<pb::SurveyReply> {
-        let link = self.links.link(member, None, Lane::Control);
+        let link = self.links.link(member, Lane::Control);
+        self.ask(&link).await.ok()
+    }
+
+    /// Asks a member that need not belong to the group yet about itself, at this address only.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn survey_at(
+        &self,
+        member: u64,
+        address: &str,
+    ) -> Result<pb::SurveyReply, String> {
+        self.ask(&Link::new(member, vec![address.to_owned()])).await
+    }
+
+    /// Asks the other members of the group about themselves; those that do not answer are left out.
+    pub(crate) async fn survey_others(&self) -> Vec<(u64, pb::SurveyReply)> {
+        let asked = self.links.others().into_iter().map(|member| async move {
+            let reply = self.survey(member).await?;
+            Some((member, reply))
+        });
+        let answers = futures::future::join_all(asked).await;
+        answers.into_iter().flatten().collect()
+    }
+
+    async fn ask(&self, link: &Link) -> Result<pb::SurveyReply, String> {
         let request = pb::SurveyRequest {
-            hello: Some(self.identity.hello(member)),
+            hello: Some(self.identity.hello(link.member())),
         };
         let answer = async { link.client()?.survey(request).await };
         match tokio::time::timeout(SURVEY_TIMEOUT, answer).await {
-            Ok(Ok(reply)) => Some(reply.into_inner()),
+            Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => {
-                failed(&self.identity, &link, &status);
-                None
+                failed(&self.identity, link, &status);
+                Err(cause(&status))
             }
-            Err(_elapsed) => None,
+            Err(_elapsed) => Err(format!(
+                "no answer within {} ms",
+                SURVEY_TIMEOUT.as_millis()
+            )),
         }
     }
 
     /// Asks the leader to give up the beginning of the log.
     pub(crate) async fn trim(&self, leader: u64, position: u64) -> Result<(), Status> {
-        let link = self.links.link(leader, None, Lane::Control);
+        let link = self.links.link(leader, Lane::Control);
         let request = pb::TrimRequest {
             hello: Some(self.identity.hello(leader)),
             position,
@@ -86,17 +115,18 @@ impl Network {
 
     /// The connection for whatever takes long: entries to mend with, files and logs to seed from.
     pub(crate) fn bulk(&self, member: u64) -> Arc<Link> {
-        self.links.link(member, None, Lane::Bulk)
+        self.links.link(member, Lane::Bulk)
     }
 
     fn peer(&self, member: u64, node: &Node, lane: Lane) -> Peer {
+        self.links.learn(member, &node.addr);
         Peer {
             identity: self.identity.clone(),
             appends_in_flight: self.appends_in_flight,
             raft: self.raft.clone(),
             lane,
-            link: self.links.link(member, Some(&node.addr), lane),
-            control: self.links.link(member, Some(&node.addr), Lane::Control),
+            link: self.links.link(member, lane),
+            control: self.links.link(member, Lane::Control),
         }
     }
 }

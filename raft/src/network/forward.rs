@@ -108,7 +108,6 @@ impl Forwarder {
     pub(crate) async fn send(
         &self,
         leader: u64,
-        address: Option<&str>,
         request: &RemotingCommand,
         client: SocketAddr,
         timeout: Duration,
@@ -118,7 +117,7 @@ impl Forwarder {
         };
         let link = {
             let _runtime = self.runtime.enter();
-            self.links.link(leader, address, Lane::Forward)
+            self.links.link(leader, Lane::Forward)
         };
         let message = pb::ForwardRequest {
             hello: Some(self.identity.hello(leader)),

@@ -1,6 +1,6 @@
 //! Connections to the other members.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,40 +31,106 @@ pub(crate) enum Lane {
     Bulk,
 }
 
-/// All connections of this member, made when first used and kept.
+/// Where a member is and whether it votes, as the latest membership known here has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: String,
+    pub(crate) voter: bool,
+}
+
+/// Who belongs to the group, and all connections of this member to the others, made when first used
+/// and kept.
 pub(crate) struct Links {
+    own: u64,
     /// Addresses from the configuration, tried when the membership's address does not answer: a
     /// group that moved could otherwise never elect the leader that would record the move.
     configured: HashMap<u64, String>,
+    /// The running membership; the configuration's as long as there is none.
+    members: RwLock<BTreeMap<u64, Place>>,
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
 }
 
 impl Links {
-    pub(crate) fn new(configured: HashMap<u64, String>) -> Self {
+    pub(crate) fn new(own: u64, configured: HashMap<u64, String>) -> Self {
+        let place = |(id, address): (&u64, &String)| {
+            let (address, voter) = (address.clone(), true);
+            (*id, Place { address, voter })
+        };
         Links {
+            own,
+            members: RwLock::new(configured.iter().map(place).collect()),
             configured,
             links: Mutex::default(),
         }
     }
 
-    /// The connection to a member. `address` is where the membership says it is; without it, the
-    /// connection there is, or one to the configured address.
+    /// Takes over the members of a newer membership. Connections to those that have moved turn to
+    /// the new address, whoever holds them.
+    pub(crate) fn set_members(&self, members: BTreeMap<u64, Place>) {
+        *self.members.write() = members;
+        for ((member, _), link) in self.links.lock().iter() {
+            link.turn_to(self.addresses(*member));
+        }
+    }
+
+    /// Takes over the address of one member.
+    pub(crate) fn learn(&self, member: u64, address: &str) {
+        {
+            let mut members = self.members.write();
+            let place = members.entry(member).or_insert_with(|| Place {
+                address: String::new(),
+                voter: false,
+            });
+            if place.address == address {
+                return;
+            }
+            address.clone_into(&mut place.address);
+        }
+        for ((linked, _), link) in self.links.lock().iter() {
+            if *linked == member {
+                link.turn_to(self.addresses(member));
+            }
+        }
+    }
+
+    /// The other members of the group.
+    pub(crate) fn others(&self) -> Vec<u64> {
+        let members = self.members.read();
+        members
+            .keys()
+            .copied()
+            .filter(|id| *id != self.own)
+            .collect()
+    }
+
+    /// The members that vote.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        let members = self.members.read();
+        let voters = members.iter().filter(|(_, place)| place.voter);
+        voters.map(|(id, _)| *id).collect()
+    }
+
+    /// Where a member may be, the likeliest place first.
+    fn addresses(&self, member: u64) -> Vec<String> {
+        let known = self
+            .members
+            .read()
+            .get(&member)
+            .map(|place| place.address.clone());
+        let configured = self.configured.get(&member).cloned();
+        let other = configured.filter(|address| Some(address) != known.as_ref());
+        known.into_iter().chain(other).collect()
+    }
+
+    /// The connection to a member.
     ///
     /// A connection is driven by the runtime in whose context it is first asked for.
-    pub(crate) fn link(&self, member: u64, address: Option<&str>, lane: Lane) -> Arc<Link> {
-        let configured = self.configured.get(&member).map(String::as_str);
-        let mut addresses: Vec<&str> = address.into_iter().collect();
-        addresses.extend(configured.filter(|a| Some(*a) != address));
+    pub(crate) fn link(&self, member: u64, lane: Lane) -> Arc<Link> {
+        let addresses = self.addresses(member);
         let mut links = self.links.lock();
-        if let Some(link) = links.get(&(member, lane))
-            && (address.is_none() || link.addresses.iter().eq(addresses.iter()))
-        {
-            return link.clone();
-        }
-        let addresses = addresses.into_iter().map(str::to_owned).collect();
-        let link = Arc::new(Link::new(member, addresses));
-        links.insert((member, lane), link.clone());
-        link
+        let link = links.entry((member, lane));
+        let link = link.or_insert_with(|| Arc::new(Link::new(member, addresses)));
+        link.clone()
     }
 }
 
@@ -72,7 +138,7 @@ impl Links {
 /// host name anew.
 pub(crate) struct Link {
     member: u64,
-    addresses: Vec<String>,
+    addresses: RwLock<Vec<String>>,
     current: AtomicUsize,
     channel: RwLock<Option<Channel>>,
     /// Consecutive failures and the time of the last one.
@@ -82,10 +148,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn new(member: u64, addresses: Vec<String>) -> Self {
+    pub(crate) fn new(member: u64, addresses: Vec<String>) -> Self {
         let link = Link {
             member,
-            addresses,
+            addresses: RwLock::new(addresses),
             current: AtomicUsize::new(0),
             channel: RwLock::new(None),
             failures: Mutex::new(None),
@@ -100,11 +166,25 @@ impl Link {
     }
 
     /// Where it connects to, for messages.
-    pub(crate) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> String {
         let current = self.current.load(Ordering::Relaxed);
-        self.addresses
-            .get(current)
-            .map_or("no known address", String::as_str)
+        let addresses = self.addresses.read();
+        let address = addresses.get(current).cloned();
+        address.unwrap_or_else(|| "no known address".to_owned())
+    }
+
+    /// Connects to another place from now on, if the member is not where it was.
+    fn turn_to(&self, addresses: Vec<String>) {
+        {
+            let mut known = self.addresses.write();
+            if *known == addresses {
+                return;
+            }
+            *known = addresses;
+        }
+        self.current.store(0, Ordering::Relaxed);
+        *self.failures.lock() = None;
+        self.open();
     }
 
     fn open(&self) {
@@ -170,10 +250,11 @@ impl Link {
             let count = failures.map_or(0, |(count, _)| count);
             *failures = Some((count.saturating_add(1), Instant::now()));
         }
-        if self.addresses.len() > 1 {
+        let places = self.addresses.read().len();
+        if places > 1 {
             let current = self.current.load(Ordering::Relaxed);
             self.current
-                .store((current + 1) % self.addresses.len(), Ordering::Relaxed);
+                .store((current + 1) % places, Ordering::Relaxed);
             self.open();
         }
     }

@@ -25,7 +25,7 @@ pub(crate) use client::Network;
 pub use forward::{ForwardError, ForwardHandler};
 pub(crate) use forward::{Forwarder, cause};
 pub(crate) use identity::{Identity, random};
-pub(crate) use link::{Lane, Links};
+pub(crate) use link::{Lane, Links, Place};
 pub(crate) use server::{ServerParts, serve};
 pub(crate) use supply::Supply;
 pub(crate) use tcp::listen;

@@ -53,6 +53,8 @@ pub(crate) struct ServerParts {
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) supply: Arc<Supply>,
     pub(crate) standing: watch::Receiver<Standing>,
+    /// When a leader was last heard.
+    pub(crate) heard: Arc<Mutex<Instant>>,
     /// Requests that one connection may have under way.
     pub(crate) streams_max: u32,
 }
@@ -274,6 +276,7 @@ impl pb::raft_server::Raft for Service {
             .identity
             .check(message.hello.take().as_ref(), remote)?;
         let request = wire::from_heartbeat(message)?;
+        *self.parts.heard.lock() = Instant::now();
         let (leader, previous) = (request.vote, request.prev_log_id);
 
         let raft = self.raft()?;
@@ -370,14 +373,22 @@ impl pb::raft_server::Raft for Service {
         self.parts
             .identity
             .check(request.into_inner().hello.as_ref(), remote)?;
-        let leads = self.parts.raft.get().is_some_and(|raft| {
-            let metrics = raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.state == ServerState::Leader
-        });
-        Ok(Response::new(
-            self.parts.supply.survey(self.recovering(), leads),
-        ))
+        let mut reply = self.parts.supply.survey(self.recovering());
+        if let Some(raft) = self.parts.raft.get() {
+            let server = raft.server_metrics();
+            let server = server.borrow_watched();
+            reply.leads = server.state == ServerState::Leader;
+            reply.term = server.vote.leader_id.term;
+            let data = raft.data_metrics();
+            let committed = data.borrow_watched().local_committed;
+            // Applying is told sooner than committing.
+            let committed = committed.as_ref().map(wire::to_log_id);
+            reply.committed = committed
+                .into_iter()
+                .chain(reply.applied)
+                .max_by_key(|id| id.index);
+        }
+        Ok(Response::new(reply))
     }
 
     async fn fetch_entries(

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use prost::Message as _;
 use raftmq_store::entry::Header;
 use raftmq_store::{CommitLog, LogId, Store};
 use tokio::sync::watch;
@@ -59,6 +60,10 @@ impl Supply {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// Whether so many bytes of entries can be appended here; an append that meets a full disk
     /// would end this member.
     pub(crate) fn require_room(&self, bytes: u64) -> Result<(), Status> {
@@ -67,17 +72,23 @@ impl Supply {
         room.then_some(()).ok_or_else(full)
     }
 
-    pub(crate) fn survey(&self, recovering: bool, leads: bool) -> pb::SurveyReply {
+    /// What this member tells about itself; the caller adds what the Raft core knows.
+    pub(crate) fn survey(&self, recovering: bool) -> pb::SurveyReply {
         let id = |id: LogId| wire::to_log_id(&log_id(id));
         let log = &self.store.log;
+        let membership = self.store.state.membership();
         pb::SurveyReply {
             last: log.last().or_else(|| log.purged()).map(id),
             recovering,
-            leads,
             applied: self.store.state.applied().map(id),
             first_index: log.first_index(),
             disk_trouble: self.disk_trouble.load(Ordering::Relaxed),
-            leaving: self.leaving.load(Ordering::Relaxed),
+            leaving: self.leaving(),
+            membership_at: membership.as_ref().map(|(at, _)| id(*at)),
+            membership: membership.and_then(|(_, body)| pb::Membership::decode(&*body).ok()),
+            log_end: log.end_position(),
+            flushed: log.flushed_position(),
+            ..pb::SurveyReply::default()
         }
     }
 

@@ -133,7 +133,7 @@ impl Receiver {
             .collect();
         let network = Network {
             identity: Arc::new(Identity::new(options.group.clone(), options.self_id, None)),
-            links: Arc::new(Links::new(configured)),
+            links: Arc::new(Links::new(options.self_id, configured)),
             appends_in_flight: options.appends_in_flight,
             raft: Arc::new(OnceLock::new()),
         };
@@ -202,17 +202,18 @@ impl Receiver {
     /// The member to fetch from: one that is up to date and has a good disk; a follower, if there
     /// is one, as the leader has enough to do.
     async fn source(&self) -> Result<u64, Stop> {
-        let others = self
-            .options
-            .peers
-            .iter()
-            .filter(|peer| peer.id != self.options.self_id);
-        let asked = others.map(|peer| async {
-            let reply = self.network.survey(peer.id).await?;
-            Some((peer.id, reply))
+        let answers = self.network.survey_others().await;
+        // Who belongs to the group now the configuration need not know.
+        let newest = answers.iter().max_by_key(|(_, reply)| {
+            let at = reply.membership_at;
+            at.map_or(0, |at| at.index)
         });
-        let answers = futures::future::join_all(asked).await;
-        choose(answers.into_iter().flatten().collect())
+        if let Some(membership) = newest.and_then(|(_, reply)| reply.membership.as_ref()) {
+            for node in &membership.nodes {
+                self.network.links.learn(node.id, &node.address);
+            }
+        }
+        choose(answers)
             .ok_or_else(|| Stop::Again("no other member with a complete store answers".to_owned()))
     }
 

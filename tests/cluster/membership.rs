@@ -1,0 +1,197 @@
+//! Members come, go, are replaced and move while everyone sends.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use raftmq_tests::cluster::{Cluster, GROUP, Options};
+use raftmq_tests::figures::say;
+use raftmq_tests::serial::turn;
+use raftmq_tests::trial::{Load, Trial};
+use raftmq_tests::wait::{pause, wait_for};
+use serde_json::Value;
+
+const WITHIN: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(50);
+
+const REMOVED: &str = "this member was removed from the group";
+
+/// A fourth member joins and gets a vote, a first one leaves, a second one dies and a new one takes its place. At the end
+/// one of the three of the beginning is left, and restarting all finds the members that are, not those of the confs.
+#[test]
+fn members_come_and_go_under_load() -> Result<()> {
+    let _turn = turn()?;
+    let mut trial = Trial::begin(Options::default(), Load::default())?;
+    refusals(&trial.cluster)?;
+
+    let third = trial.cluster.prepare_joining()?;
+    let place = trial.cluster.raft_address(third);
+    let add = ["addMember", "-g", GROUP, "-i", "n3", "-a", &place];
+    refused(&trial.cluster, &add, "n3 does not answer")?;
+    trial.cluster.start_member(third)?;
+    wait_for("n3 to be added", WITHIN, STEP, || {
+        trial.cluster.admin(&add).ok()
+    })?;
+    ensure!(roles(&trial.cluster)?.contains("n3 learner"));
+    promote(&trial.cluster, "n3")?;
+    trial.wait_progress()?;
+
+    // A member leaves that leads: leadership is handed over first.
+    let transfer = ["transferLeader", "-g", GROUP, "-i", "n1"];
+    trial.cluster.admin(&transfer)?;
+    let remove = ["removeMember", "-g", GROUP, "-i", "n1", "--json"];
+    let after = trial.cluster.admin(&remove)?;
+    ensure!(!after.contains("\"id\": 1"), "{after}");
+    let leaver = trial.cluster.index_of(1)?;
+    trial.cluster.wait_said(leaver, REMOVED, 0)?;
+    let address = trial.cluster.members[leaver].address();
+    wait_for("n1 to leave the routes", WITHIN, STEP, || {
+        let members = trial.cluster.registered(0).ok()?;
+        (!members.iter().any(|(_, member)| *member == address)).then_some(())
+    })?;
+    trial.wait_progress()?;
+    trial.cluster.terminate(leaver, WITHIN)?;
+    trial.cluster.forget(leaver);
+
+    let dead = trial.cluster.index_of(2)?;
+    trial.cluster.kill(dead)?;
+    trial.wait_progress()?;
+    // The dead one is noticed within an election timeout.
+    let remove = ["removeMember", "-g", GROUP, "-i", "n3"];
+    pause(Duration::from_millis(500));
+    refused(&trial.cluster, &remove, "this would lose the quorum")?;
+    let new = trial.cluster.prepare_joining()?;
+    trial.cluster.start_member(new)?;
+    let place = trial.cluster.raft_address(new);
+    wait_for("n4 to listen", WITHIN, STEP, || {
+        std::net::TcpStream::connect(&place).ok()
+    })?;
+    let words = [
+        "replaceMember",
+        "-g",
+        GROUP,
+        "-i",
+        "n2",
+        "-r",
+        "n4",
+        "-a",
+        &place,
+        "-t",
+        "60",
+    ];
+    say(trial.cluster.admin(&words)?);
+    ensure!(roles(&trial.cluster)? == "n0 voter, n3 voter, n4 voter");
+    trial.cluster.forget(dead);
+    trial.cluster.wait_serving()?;
+    trial.wait_progress()?;
+
+    // Those that came later carry the group without the first.
+    let first = trial.cluster.index_of(0)?;
+    trial.cluster.kill(first)?;
+    trial.cluster.wait_leader()?;
+    trial.cluster.start_member(first)?;
+    trial.cluster.wait_member(first)?;
+    say(trial.cluster.admin(&["memberStatus", "-g", GROUP])?);
+    trial.finish()
+}
+
+/// A member is stopped and started at another address, which only the group is told.
+#[test]
+fn a_member_moves_under_load() -> Result<()> {
+    let _turn = turn()?;
+    let mut trial = Trial::begin(Options::default(), Load::default())?;
+    let leader = trial.cluster.wait_leader()?;
+    let (mover, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    trial.cluster.terminate(mover, WITHIN)?;
+    trial.cluster.move_member(mover)?;
+    let (id, place) = (format!("n{mover}"), trial.cluster.raft_address(mover));
+    let update = ["updateMember", "-g", GROUP, "-i", &id, "-a", &place];
+    refused(&trial.cluster, &update, "does not answer")?;
+    let taken = trial.cluster.raft_address(other);
+    let wrong = ["updateMember", "-g", GROUP, "-i", &id, "-a", &taken];
+    refused(&trial.cluster, &wrong, "is in use")?;
+    trial.cluster.start_member(mover)?;
+    wait_for("the move to be taken", WITHIN, STEP, || {
+        trial.cluster.admin(&update).ok()
+    })?;
+    // Its vote is needed now.
+    trial.cluster.kill(other)?;
+    trial.wait_progress()?;
+    trial.cluster.start_member(other)?;
+    trial.cluster.wait_member(other)?;
+    // The one whose conf knows nothing of it finds it, and forwards to it.
+    let transfer = ["transferLeader", "-g", GROUP, "-i", &id];
+    wait_for("the moved member to lead", WITHIN, STEP, || {
+        trial.cluster.admin(&transfer).ok()
+    })?;
+    trial.cluster.wait_serving()?;
+    trial.wait_progress()?;
+    let status = members(&trial.cluster)?;
+    let address = &status["members"][mover]["address"];
+    ensure!(*address == place.as_str(), "{status}");
+    trial.finish()
+}
+
+fn refusals(cluster: &Cluster) -> Result<()> {
+    let free = "127.0.0.1:9";
+    for (words, part) in [
+        (
+            ["promoteMember", "-i", "n9", "", ""],
+            "no member of the group has the id n9",
+        ),
+        (
+            ["promoteMember", "-i", "n0", "", ""],
+            "n0 has a vote already",
+        ),
+        (
+            ["removeMember", "-i", "n9", "", ""],
+            "its members are n0, n1, n2",
+        ),
+        (["addMember", "-i", "n0", "-a", free], "the id n0 is in use"),
+        (["addMember", "-i", "n7", "-a", "nowhere"], "is no address"),
+        (["addMember", "-i", "n7", "-a", free], "n7 does not answer"),
+        (
+            ["transferLeader", "-i", "n7", "", ""],
+            "member 7 has no vote",
+        ),
+    ] {
+        let mut words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        words.extend(["-g", GROUP]);
+        refused(cluster, &words, part)?;
+    }
+    Ok(())
+}
+
+fn refused(cluster: &Cluster, words: &[&str], part: &str) -> Result<()> {
+    match cluster.admin(words) {
+        Ok(said) => anyhow::bail!("{words:?} was not refused: {said}"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains(part), "{words:?}: {text}");
+            Ok(())
+        }
+    }
+}
+
+fn members(cluster: &Cluster) -> Result<Value> {
+    serde_json::from_str(&cluster.admin(&["memberStatus", "-g", GROUP, "--json"])?).context("JSON")
+}
+
+/// `n0 leader, n1 voter, …`, leaders called voters.
+fn roles(cluster: &Cluster) -> Result<String> {
+    let status = members(cluster)?;
+    let members = status["members"].as_array().context("no members")?;
+    let role = |member: &Value| {
+        let role = member["role"].as_str().unwrap_or_default();
+        format!("n{} {}", member["id"], role.replace("leader", "voter"))
+    };
+    Ok(members.iter().map(role).collect::<Vec<_>>().join(", "))
+}
+
+fn promote(cluster: &Cluster, id: &str) -> Result<()> {
+    let words = ["promoteMember", "-g", GROUP, "-i", id];
+    wait_for("a learner to catch up", WITHIN, STEP, || {
+        cluster.admin(&words).ok()
+    })?;
+    ensure!(roles(cluster)?.contains(&format!("{id} voter")));
+    Ok(())
+}
