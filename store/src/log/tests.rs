@@ -849,10 +849,10 @@ fn old_entries_are_found_by_anchors() {
 fn readers_see_whole_entries() {
     let dir = tempfile::tempdir().unwrap();
     let options = LogOptions {
-        dir: dir.path().to_path_buf(),
         segment_bytes: 256 << 10,
         flush: FlushMode::Sync,
         prepare_ahead: 1 << 20,
+        ..LogOptions::new(dir.path())
     };
     let log = CommitLog::open(Arc::new(RealDisk), options.clone()).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
