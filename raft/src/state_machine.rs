@@ -135,8 +135,20 @@ impl RaftStateMachine<Types> for StateMachine {
         ))
     }
 
+    /// Asked for at a start, and by a leader with a member that needs what was removed from the log:
+    /// to have none then would end it.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        name_snapshot(&self.state)
+        if let Some(named) = name_snapshot(&self.state)? {
+            return Ok(Some(named));
+        }
+        // Members have changed since the state was made durable last; unless there never was one.
+        if self.state.persisted().is_none() {
+            return Ok(None);
+        }
+        SnapshotName(self.state.clone())
+            .build_snapshot()
+            .await
+            .map(Some)
     }
 }
 
@@ -158,7 +170,12 @@ impl RaftSnapshotBuilder<Types> for SnapshotName {
             .await
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        name_snapshot(&self.0)?.ok_or_else(|| io::Error::other("nothing is applied yet"))
+        match name_snapshot(&self.0)? {
+            Some(named) => Ok(named),
+            // With a full disk. What is sent is the request to be seeded, which has no members in it.
+            None => snapshot_at(self.0.persisted().zip(self.0.membership()))?
+                .ok_or_else(|| io::Error::other("nothing is applied yet")),
+        }
     }
 }
 
@@ -166,21 +183,23 @@ impl RaftSnapshotBuilder<Types> for SnapshotName {
 fn name_snapshot(state: &State) -> io::Result<Option<Snapshot>> {
     // The membership is read first: one that is newer than the durable state would not belong to it.
     let membership = state.membership();
-    let Some(last) = state.persisted() else {
+    let persisted = state.persisted();
+    let both = persisted.zip(membership);
+    snapshot_at(both.filter(|(last, (id, _))| id <= last))
+}
+
+fn snapshot_at(
+    durable: Option<(raftmq_store::LogId, (raftmq_store::LogId, Vec<u8>))>,
+) -> io::Result<Option<Snapshot>> {
+    let Some((last, (id, body))) = durable else {
         return Ok(None);
     };
-    let last_membership = match membership {
-        Some((id, body)) if id <= last => StoredMembership::new(
-            Some(log_id(id)),
-            decode_membership(&body)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
-        ),
-        Some(_) | None => return Ok(None),
-    };
+    let membership = decode_membership(&body)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some(Snapshot {
         meta: SnapshotMeta {
             last_log_id: Some(log_id(last)),
-            last_membership,
+            last_membership: StoredMembership::new(Some(log_id(id)), membership),
         },
         snapshot: (),
     }))
