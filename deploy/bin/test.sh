@@ -51,7 +51,7 @@ first_command() {
 simulation() {
     cd "$PROJECT/tests/sim" || return
     cargo fmt --check && cargo clippy --release --locked --all-targets -- -D warnings \
-        && SIM_SEEDS="${SIM_SEEDS:-1000}" cargo test --release --locked -- --nocapture
+        && SIM_SEEDS="${SIM_SEEDS:-600}" cargo test --release --locked -- --nocapture
     local status=$?
     cd "$PROJECT" || return
     return "$status"
