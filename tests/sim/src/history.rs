@@ -63,6 +63,8 @@ pub struct History {
     pub leaders: BTreeMap<u64, usize>,
     /// Entries that some member has applied, by index.
     pub committed: Vec<EntryMark>,
+    /// The term in which each of them was first seen to be committed, or a later one.
+    pub committed_in: Vec<u64>,
     pub attempts: Vec<Attempt>,
     /// The highest acknowledged offset of each queue.
     pub acknowledged: [Option<u64>; QUEUES],

@@ -408,8 +408,9 @@ impl Simulation {
         }
         let marks = group.watermarks();
         let log = &life.store.log;
-        state_machine_order::check(&mut self.history, id, &mut life.applied, log, &marks)?;
         let role = *group.role().borrow();
+        let applied = &mut life.applied;
+        state_machine_order::check(&mut self.history, id, applied, log, &marks, role.term)?;
         election_safety::check(&mut self.history, id, &role)?;
         if life.role != Some((role.term, role.state)) {
             life.role = Some((role.term, role.state));

@@ -1,4 +1,5 @@
-//! Who begins to lead has every entry that was ever committed.
+//! Who begins to lead has every entry that was committed in a term before. A member that slept may well begin to lead a term
+//! that was left long ago, without what was committed since.
 
 use raftmq_store::CommitLog;
 
@@ -8,10 +9,14 @@ use crate::violation;
 
 pub fn check(history: &History, member: usize, term: u64, log: &CommitLog) -> Check {
     // A CRC covers the one before it: where the last one is equal, all before are.
-    let Some(last) = history.committed.last() else {
+    let is_before = |by: &u64| *by < term;
+    let Some(nth) = history.committed_in.iter().rposition(is_before) else {
         return Ok(());
     };
-    let index = history.committed.len() as u64 - 1;
+    let Some(last) = history.committed.get(nth) else {
+        return Ok(());
+    };
+    let index = nth as u64;
     if log.next_index() <= index {
         return violation!(
             "leader_completeness",

@@ -7,13 +7,14 @@ use crate::history::{Check, History};
 use crate::replay::mark;
 use crate::violation;
 
-/// `before` is what the member had applied when it was last looked at in this life.
+/// `term` is the term that the member is in; `before` is what the member had applied when it was last looked at in this life.
 pub fn check(
     history: &mut History,
     member: usize,
     before: &mut Option<u64>,
     log: &CommitLog,
     marks: &Watermarks,
+    term: u64,
 ) -> Check {
     let applied = marks.applied.map(|id| id.index);
     if applied < *before {
@@ -41,7 +42,12 @@ pub fn check(
                     "n{member} applied {found:?} at {index}, others {known:?}"
                 );
             }
-            None => history.committed.push(found),
+            None => {
+                history.committed.push(found);
+                // The member may not have told its newest term yet.
+                let by = marks.committed.map_or(0, |committed| committed.term);
+                history.committed_in.push(term.max(by));
+            }
         }
     }
     *before = applied;
