@@ -67,6 +67,8 @@ pub struct Options {
     pub nameserver_host: String,
     /// Gives each member's store a file system of its own with so many bytes.
     pub disk_bytes: Option<u64>,
+    /// Most bytes of log that a member writes if nothing goes round in a circle.
+    pub log_bytes_max: u64,
     /// Lets a test make the flushes of members slow or fail, see [`Cluster::set_flush`].
     pub faulty_flushes: bool,
 }
@@ -82,6 +84,7 @@ impl Default for Options {
             sites: Vec::new(),
             nameserver_host: Site::default().host,
             disk_bytes: None,
+            log_bytes_max: LOG_MAX,
             faulty_flushes: false,
         }
     }
@@ -670,7 +673,7 @@ impl Cluster {
         for member in &self.members {
             let bytes = std::fs::metadata(&member.log).map_or(0, |file| file.len());
             ensure!(
-                bytes <= LOG_MAX,
+                bytes <= self.options.log_bytes_max,
                 "member n{} wrote {} MiB of log to {}",
                 member.number,
                 bytes >> 20,

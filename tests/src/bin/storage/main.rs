@@ -48,7 +48,8 @@ fn main() -> Result<()> {
         .subcommand(
             Command::new("seed")
                 .about("Sends before, while and after a wiped member is brought up")
-                .arg(mib("2048")),
+                .arg(mib("2048"))
+                .arg(number("rate", "100", "seedRateMax, in MiB a second")),
         )
         .subcommand(
             Command::new("backlog")
@@ -62,7 +63,7 @@ fn main() -> Result<()> {
     match name {
         "queues" => queues::measure(value("topics"), value("messages")),
         "restart" => restart::measure(value("mib"), value("rounds")),
-        "seed" => seed::measure(value("mib")),
+        "seed" => seed::measure(value("mib"), value("rate")),
         _ => backlog::measure(value("messages")),
     }
 }

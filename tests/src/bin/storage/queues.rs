@@ -21,6 +21,8 @@ const BODY: [u8; 256] = [b'x'; 256];
 pub(crate) fn measure(topics: usize, messages: usize) -> Result<()> {
     let mut cluster = Cluster::start(Options {
         segment_bytes: 256 << 20,
+        // A line for each topic.
+        log_bytes_max: 64 << 20,
         ..Options::default()
     })?;
     let leader = cluster.wait_leader()?;

@@ -13,21 +13,35 @@ use crate::flood::{flood, flood_until, message};
 
 const TOPIC: &str = "Seeded";
 const FILL: usize = 64 << 10;
+/// An operator's request to trim lasts this long at most.
+const TRIMMED_WITHIN: Duration = Duration::from_secs(4);
 const SETTLE: Duration = Duration::from_secs(2);
 const MEASURE: Duration = Duration::from_secs(8);
 
-pub(crate) fn measure(mib: usize) -> Result<()> {
-    let mut cluster = Cluster::start(Options {
+pub(crate) fn measure(mib: usize, rate: usize) -> Result<()> {
+    let options = Options {
         segment_bytes: 256 << 20,
         ..Options::default()
-    })?;
+    };
+    let options = options
+        .with("seedRateMax", &(rate << 20).to_string())
+        .with("fileReservedTime", "0")
+        .with("cleanResourceInterval", "100");
+    let mut cluster = Cluster::start(options)?;
     cluster.create_topic(TOPIC, 4)?;
     let leader = cluster.wait_leader()?;
     let address = cluster.members[leader].address();
     let body = vec![b'x'; FILL];
-    flood(&address, (mib << 20) / FILL, &|nth| {
-        message(TOPIC, nth, &body)
-    })?;
+    let fill = |mib: usize| {
+        flood(&address, (mib << 20) / FILL, &|nth| {
+            message(TOPIC, nth, &body)
+        })
+    };
+    // Without its beginning: a log that has it all is sent as any follower is sent it.
+    fill(300)?;
+    cluster.admin(&["deleteExpiredCommitLog", "-b", &address])?;
+    pause(TRIMMED_WITHIN);
+    fill(mib)?;
     let wiped = (leader + 1) % 3;
     let (stop, acked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
