@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use raftmq_client::Admin;
 use raftmq_proto::body::{BrokerData, ClusterInfo};
+use serde_json::json;
 
+use super::Call;
 use crate::options::{Given, Need, Opt};
 
 /// The original's words for a cluster that is not there.
@@ -103,4 +105,24 @@ pub(crate) async fn group_of(admin: &Admin, address: &str) -> anyhow::Result<Str
         Some(group) => Ok(group.broker_name),
         None => anyhow::bail!("{NO_CLUSTER}"),
     }
+}
+
+/// Asks each of [`brokers`] for something, and says whether there was one.
+pub(crate) async fn on_brokers(
+    mut call: Call<'_>,
+    ask: impl AsyncFn(&Admin, &str) -> raftmq_client::Result<()>,
+) -> anyhow::Result<()> {
+    let brokers = brokers(call.admin, call.given).await?;
+    for address in &brokers {
+        ask(call.admin, address).await?;
+    }
+    if !call.json(|| json!({"brokers": brokers}))? {
+        let done = if brokers.is_empty() {
+            "false"
+        } else {
+            "success"
+        };
+        writeln!(call.out, "{done}")?;
+    }
+    Ok(())
 }

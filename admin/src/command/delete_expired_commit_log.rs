@@ -1,6 +1,6 @@
 //! `deleteExpiredCommitLog`: has brokers delete expired files of the commit log, whatever the hour.
 
-use serde_json::json;
+use raftmq_client::Admin;
 
 use super::{Call, Command, Running, clusters};
 use crate::options::{Need, Opt};
@@ -16,18 +16,6 @@ pub(crate) const COMMAND: Command = Command {
     run: |call| -> Running<'_> { Box::pin(run(call)) },
 };
 
-async fn run(mut call: Call<'_>) -> anyhow::Result<()> {
-    let brokers = clusters::brokers(call.admin, call.given).await?;
-    for address in &brokers {
-        call.admin.delete_expired_log(address).await?;
-    }
-    if !call.json(|| json!({"brokers": brokers}))? {
-        let done = if brokers.is_empty() {
-            "false"
-        } else {
-            "success"
-        };
-        writeln!(call.out, "{done}")?;
-    }
-    Ok(())
+async fn run(call: Call<'_>) -> anyhow::Result<()> {
+    clusters::on_brokers(call, Admin::delete_expired_log).await
 }

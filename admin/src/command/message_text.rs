@@ -102,6 +102,11 @@ fn properties(properties: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", pairs.join(", "))
 }
 
+/// Messages as a JSON array.
+pub(crate) fn list_as_json(messages: &[MessageExt]) -> Value {
+    messages.iter().map(as_json).collect()
+}
+
 /// The message as JSON.
 pub(crate) fn as_json(message: &MessageExt) -> Value {
     json!({

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use raftmq_client::{Admin, KeyQuery, MessageExt};
 use raftmq_proto::message::id;
-use serde_json::Value;
 
 use super::message_text::{self, Charset};
 use super::{Call, Command, Running, tracks};
@@ -45,13 +44,7 @@ async fn run(mut call: Call<'_>) -> anyhow::Result<()> {
     for id in ids.map(str::trim).filter(|id| !id.is_empty()) {
         messages.push(find(call.admin, topic, id, given.value("c")).await?);
     }
-    let json = || {
-        messages
-            .iter()
-            .map(message_text::as_json)
-            .collect::<Value>()
-    };
-    if call.json(json)? {
+    if call.json(|| message_text::list_as_json(&messages))? {
         return Ok(());
     }
     for message in &messages {

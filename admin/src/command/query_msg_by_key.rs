@@ -1,7 +1,6 @@
 //! `queryMsgByKey`: the messages that have a key.
 
 use raftmq_client::{KeyQuery, MessageExt};
-use serde_json::Value;
 
 use super::{Call, Command, Running, message_text};
 use crate::options::{Need, Opt};
@@ -53,13 +52,7 @@ async fn run(mut call: Call<'_>) -> anyhow::Result<()> {
         cluster: given.value("c").map(ToOwned::to_owned),
     };
     let messages = call.admin.messages_by_key(&query).await?;
-    let json = || {
-        messages
-            .iter()
-            .map(message_text::as_json)
-            .collect::<Value>()
-    };
-    if !call.json(json)? {
+    if !call.json(|| message_text::list_as_json(&messages))? {
         write!(call.out, "{}", table(&messages))?;
     }
     Ok(())

@@ -1,7 +1,6 @@
 //! `queryMsgByUniqueKey`: the message that a producer gave this id.
 
 use raftmq_client::{KeyQuery, MessageExt};
-use serde_json::Value;
 
 use super::{Call, Command, Running, message_text, tracks};
 use crate::options::{Need, Opt};
@@ -43,13 +42,7 @@ async fn run(mut call: Call<'_>) -> anyhow::Result<()> {
     if !given.has("a") {
         messages.truncate(1);
     }
-    let json = || {
-        messages
-            .iter()
-            .map(message_text::as_json)
-            .collect::<Value>()
-    };
-    if call.json(json)? {
+    if call.json(|| message_text::list_as_json(&messages))? {
         return Ok(());
     }
     for (nth, message) in messages.iter().enumerate() {
