@@ -60,6 +60,11 @@ impl Retention {
         self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
     }
 
+    /// Rounds that are left of an operator's request.
+    pub(crate) fn manual_rounds(&self) -> u32 {
+        self.manual_rounds.load(Ordering::Relaxed)
+    }
+
     /// The last trim that this member brought about.
     pub(crate) fn last(&self) -> Option<LastTrim> {
         self.last.lock().clone()

@@ -88,6 +88,9 @@ pub struct GroupOptions {
     /// Bytes per second that this member fetches when it is seeded from another (`seedRateMax`);
     /// 0 is no limit. Default 100 MiB.
     pub seed_rate_max: u64,
+    /// Bytes that the others' log has to have for a new member, or one that lost its store, to be seeded at once instead of
+    /// being sent the log by the leader. Default 64 MiB.
+    pub seed_from: u64,
     /// Bytes per second that are read to look for damage (`storeScrubRate`); 0 turns it off.
     /// Default 20 MiB.
     pub scrub_rate: u64,
@@ -120,6 +123,7 @@ impl GroupOptions {
             join: false,
             vote_despite_loss: false,
             seed_rate_max: 100 * 1024 * 1024,
+            seed_from: 64 * 1024 * 1024,
             scrub_rate: 20 * 1024 * 1024,
             flush_stall_max: Duration::from_secs(5),
             worker_threads: 2,

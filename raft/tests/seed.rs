@@ -76,6 +76,27 @@ async fn a_wiped_member_is_seeded_and_does_not_vote_before() {
     caught_up(&mut cluster).await;
 }
 
+/// With the whole log in the others' hands the leader could send it, as fast as it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_member_is_seeded_with_a_long_log() {
+    let mut cluster = trimmed("whole").await;
+    let wiped = follower(&cluster).await;
+    cluster.put_down(wiped).await;
+    fs::remove_dir_all(cluster.folder(wiped)).unwrap();
+    let mut options = cluster.options(wiped);
+    // It has less than that.
+    options.seed_from = 4 * SEGMENT;
+    let store = open_store(&options, cluster.folder(wiped)).await;
+    assert_eq!(store.log.last(), None);
+    drop(store);
+    options.seed_from = 2 * SEGMENT;
+    let store = open_store(&options, cluster.folder(wiped)).await;
+    assert!(store.log.end_position() > 2 * SEGMENT);
+    drop(store);
+    cluster.start(wiped).await;
+    caught_up(&mut cluster).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_state_is_fetched_or_built_again() {
     let mut cluster = trimmed("state").await;

@@ -16,6 +16,7 @@ pub mod request {
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
     pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    pub const GET_BROKER_RUNTIME_INFO: i32 = 28;
     pub const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
     pub const GET_MAX_OFFSET: i32 = 30;
     pub const GET_MIN_OFFSET: i32 = 31;
@@ -325,6 +326,16 @@ pub fn query_offset(
         return Ok(None);
     }
     accepted(reply)?.number("offset").map(Some)
+}
+
+/// A value of a broker's runtime information.
+pub fn runtime_info(connection: &mut Connection, key: &str) -> Result<String> {
+    let reply = call(connection, &Request::new(request::GET_BROKER_RUNTIME_INFO))?;
+    let info: Value = serde_json::from_slice(&reply.body).context("parse runtime information")?;
+    let value = info["table"][key].as_str();
+    Ok(value
+        .with_context(|| format!("no {key} in {info}"))?
+        .to_owned())
 }
 
 /// Creates or changes a topic.

@@ -587,6 +587,17 @@ impl Cluster {
         )
     }
 
+    /// Waits until another member than `former` leads, and names it.
+    pub fn wait_other_leader(&mut self, former: usize) -> Result<usize> {
+        let what = format!("another member than n{former} to lead");
+        wait_ok(&what, SERVING_WITHIN, Duration::from_millis(20), || {
+            self.require_running()?;
+            let leader = self.leader()?;
+            ensure!(leader != former, "n{former} still leads");
+            Ok(leader)
+        })
+    }
+
     fn require_running_or_killed(&mut self) {
         for member in &mut self.members {
             member.is_running(); // reaps, so that a member that ended is not asked

@@ -14,7 +14,7 @@
 //! | 40 | 4 | CRC32C of header without this field, and body |
 //! | 44 | 4 | length of the command, with which the body begins |
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -207,7 +207,7 @@ pub fn scribble(folder: &Path, position: u64, bytes: &[u8]) -> Result<()> {
     let log = Log::open(folder)?;
     let segment = position / log.segment_bytes * log.segment_bytes;
     let path = file(folder, segment);
-    let file = std::fs::OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
@@ -219,9 +219,19 @@ pub fn scribble(folder: &Path, position: u64, bytes: &[u8]) -> Result<()> {
 
 /// Flips bits of the byte at `position`, of a running or stopped member.
 pub fn flip(folder: &Path, position: u64) -> Result<()> {
-    let log = Log::open(folder)?;
-    let byte = log.read(position, 1)?[0];
-    scribble(folder, position, &[byte ^ 0x55])
+    let bytes = Log::open(folder)?.segment_bytes;
+    let segment = position / bytes * bytes;
+    flip_byte(&file(folder, segment), position - segment)
+}
+
+/// Flips bits of a byte of any file.
+pub fn flip_byte(path: &Path, at: u64) -> Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).context("read a byte")?;
+    file.write_all_at(&[byte[0] ^ 0x55], at)
+        .context("write a byte")
 }
 
 /// The first positions of the segments that have a file.

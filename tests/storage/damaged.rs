@@ -1,19 +1,17 @@
 //! Bytes that rot, and files that are gone.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use raftmq_tests::figures::say;
-use raftmq_tests::segments::{file, flip, starts};
+use raftmq_tests::segments::{file, flip, flip_byte, starts};
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
-use raftmq_tests::wait::{pause, wait_for, wait_ok};
+use raftmq_tests::wait::{pause, wait_ok};
 
-use crate::options;
 use crate::trimmed::wait_segments;
+use crate::{SEGMENT, options};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
@@ -31,7 +29,7 @@ pub(crate) fn in_the_log() -> Result<()> {
         (leader, &[10, 1_000_000, 1_000_100]),
         (
             (leader + 1) % 3,
-            &[2_500_000, (4 << 20) - 1, (4 << 20) + 40, 6_000_000],
+            &[2_500_000, SEGMENT - 1, SEGMENT + 40, 6_000_000],
         ),
     ];
     let mut sound = Vec::new();
@@ -86,8 +84,8 @@ pub(crate) fn while_stopped() -> Result<()> {
     let store = trial.cluster.members[victim].store.clone();
     let log = trial.cluster.members[victim].commit_log();
     wait_segments(&trial, leader, 2)?;
-    wait_for("a file of the state database", WITHIN, STEP, || {
-        largest_table(&store).ok()
+    wait_ok("a file of the state database", WITHIN, STEP, || {
+        tables(&store)
     })?;
 
     let step = |trial: &mut Trial, what: &str, damage: &dyn Fn() -> Result<()>| {
@@ -100,8 +98,10 @@ pub(crate) fn while_stopped() -> Result<()> {
     };
     let rebuilt = "the state database is damaged";
     step(&mut trial, "a flipped byte in its state database", &|| {
-        let table = largest_table(&store)?;
-        flip_byte(&table, table.metadata()?.len() / 3)
+        for table in tables(&store)? {
+            flip_byte(&table, table.metadata()?.len() / 3)?;
+        }
+        Ok(())
     })?;
     trial.cluster.wait_said(victim, rebuilt, 0)?;
     trial.cluster.wait_member(victim)?;
@@ -130,22 +130,13 @@ pub(crate) fn while_stopped() -> Result<()> {
     trial.finish()
 }
 
-fn largest_table(store: &Path) -> Result<PathBuf> {
-    let tables = std::fs::read_dir(store.join("state"))?.flatten();
-    let tables = tables.map(|entry| entry.path()).filter(|path| {
-        let kind = path.extension();
-        kind.is_some_and(|kind| kind == "sst")
-    });
-    tables
-        .max_by_key(|path| path.metadata().map_or(0, |file| file.len()))
-        .context("no table yet")
-}
-
-fn flip_byte(path: &Path, at: u64) -> Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.with_context(|| format!("open {}", path.display()))?;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).context("read a byte")?;
-    file.write_all_at(&[byte[0] ^ 0x55], at)
-        .context("write a byte")
+/// The files of the state database that hold rows; one that a kill left behind may be among them, and is not read any more.
+fn tables(store: &Path) -> Result<Vec<PathBuf>> {
+    let files = std::fs::read_dir(store.join("state"))?.flatten();
+    let tables: Vec<_> = files
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "sst"))
+        .collect();
+    ensure!(!tables.is_empty(), "no table yet");
+    Ok(tables)
 }

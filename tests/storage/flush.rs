@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use raftmq_tests::cluster::Options;
 use raftmq_tests::fault::Flush;
 use raftmq_tests::figures::say;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
-use raftmq_tests::wait::{wait_for, wait_ok};
+use raftmq_tests::wait::wait_for;
 
 use crate::options;
 
@@ -25,16 +25,6 @@ fn begin() -> Result<Trial> {
     Ok(trial)
 }
 
-/// Waits until another member than `former` leads.
-fn wait_other(trial: &mut Trial, former: usize) -> Result<usize> {
-    let what = format!("another member than n{former} to lead");
-    wait_ok(&what, WITHIN, STEP, || {
-        let leader = trial.cluster.leader()?;
-        ensure!(leader != former, "n{former} still leads");
-        Ok(leader)
-    })
-}
-
 /// The leader's flushes hang: it steps down, everyone goes on; and it is a sound member once they end.
 pub(crate) fn hanging() -> Result<()> {
     let _turn = turn()?;
@@ -43,7 +33,7 @@ pub(crate) fn hanging() -> Result<()> {
     trial
         .cluster
         .set_flush(slow, Flush::Slow(Duration::from_secs(20)))?;
-    let leader = wait_other(&mut trial, slow)?;
+    let leader = trial.cluster.wait_other_leader(slow)?;
     say(format!("n{slow} hangs in a flush, n{leader} took over"));
     trial.cluster.require_running()?;
     trial.wait_progress()?;

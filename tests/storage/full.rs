@@ -39,13 +39,7 @@ pub(crate) fn of_the_leader_and_of_all() -> Result<()> {
         let full = trial.cluster.wait_leader()?;
         let store = trial.cluster.members[full].store.clone();
         fill(&store, left)?;
-        let what = format!("another member than n{full}, whose disk is full, to lead");
-        let leader = wait_ok(&what, WITHIN, STEP, || {
-            trial.cluster.require_running()?;
-            let leader = trial.cluster.leader()?;
-            ensure!(leader != full, "n{full} still leads");
-            Ok(leader)
-        })?;
+        let leader = trial.cluster.wait_other_leader(full)?;
         trial.wait_progress()?;
         consumers_go_on(&trial, full, 1 + 2 * round)?;
         consumers_go_on(&trial, leader, 2 + 2 * round)?;

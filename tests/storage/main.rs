@@ -71,10 +71,13 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Bytes of a segment.
+const SEGMENT: u64 = 4 << 20;
+
 /// Small segments, of which nothing goes unless the test asks for it, whatever this machine's hour and disk are.
 fn options() -> Options {
     Options {
-        segment_bytes: 4 << 20,
+        segment_bytes: SEGMENT,
         ..Options::default()
     }
     .with("maxMessageSize", "131072")

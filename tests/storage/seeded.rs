@@ -11,8 +11,8 @@ use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
 use raftmq_tests::wait::{pause, wait_for};
 
-use crate::options;
 use crate::trimmed::{trim, wait_segments};
+use crate::{SEGMENT, options};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(20);
@@ -35,8 +35,6 @@ pub(crate) fn past_the_log() -> Result<()> {
         goal > end,
         "trimmed up to {goal}, n{away} has all up to {end}"
     );
-    // The operator's request is to have ended: what is fetched from would keep its log meanwhile.
-    pause(Duration::from_secs(2));
     trial.cluster.start_member(away)?;
     trial.cluster.wait_said(away, BROUGHT_UP, 0)?;
     trial.cluster.wait_said(away, VOTES, 0)?;
@@ -56,8 +54,9 @@ pub(crate) fn past_the_log() -> Result<()> {
 pub(crate) fn wiped_and_killed() -> Result<()> {
     const KILLS: usize = 3;
     let _turn = turn()?;
-    // 256 KiB/s: slow enough to be killed in the middle.
-    let options = options().with("seedRateMax", "262144");
+    // Slow enough to be killed in the middle, however long this machine takes for what happens meanwhile.
+    let slow = ("seedRateMax", (SEGMENT / 16).to_string());
+    let options = options().with(slow.0, &slow.1);
     let load = Load {
         pace: Duration::from_millis(20),
         ..Load::default()
@@ -66,8 +65,7 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     let leader = trial.cluster.wait_leader()?;
     wait_segments(&trial, leader, 3)?;
     trim(&mut trial)?;
-    pause(Duration::from_secs(2));
-    wait_segments(&trial, leader, 1)?;
+    wait_segments(&trial, leader, 2)?;
     let leader = trial.cluster.wait_leader()?;
     let wiped = (leader + 1) % 3;
     trial.cluster.kill(wiped)?;
@@ -77,7 +75,7 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     let mut reached = 0;
     for kill in 1..=KILLS {
         trial.cluster.start_member(wiped)?;
-        let goal = reached + 256 * 1024;
+        let goal = reached + SEGMENT / 16;
         let what = format!("n{wiped} to fetch the log beyond {goal}");
         wait_for(&what, WITHIN, STEP, || {
             let (_, end) = last_entry(&fetched).ok()?;
@@ -103,6 +101,10 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     }
     let first = *starts(&fetched)?.first().context("no segment")?;
     let inode = file(&fetched, first).metadata()?.ino();
+    // The rest at full speed.
+    let conf = &trial.cluster.members[wiped].conf;
+    let fast = std::fs::read_to_string(conf)?.replace(&slow.1, &SEGMENT.to_string());
+    std::fs::write(conf, fast)?;
     trial.cluster.start_member(wiped)?;
     trial.cluster.wait_said(wiped, BROUGHT_UP, 0)?;
     trial.cluster.wait_said(wiped, VOTES, 0)?;
@@ -122,7 +124,6 @@ pub(crate) fn a_new_member() -> Result<()> {
     let leader = trial.cluster.wait_leader()?;
     wait_segments(&trial, leader, 3)?;
     trim(&mut trial)?;
-    pause(Duration::from_secs(2));
     let new = trial.cluster.prepare_joining()?;
     trial.cluster.start_member(new)?;
     let place = trial.cluster.raft_address(new);

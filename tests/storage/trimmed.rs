@@ -11,7 +11,7 @@ use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
 use raftmq_tests::wait::{wait_for, wait_ok};
 use raftmq_tests::wire::Connection;
 
-use crate::options;
+use crate::{SEGMENT, options};
 
 const WITHIN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
@@ -21,13 +21,14 @@ pub(crate) fn wait_segments(trial: &Trial, member: usize, more: usize) -> Result
     let folder = trial.cluster.members[member].commit_log();
     let last = || starts(&folder).ok()?.last().copied();
     let before = last().context("no segment")?;
-    let bytes = more as u64 * (4 << 20);
+    let bytes = more as u64 * SEGMENT;
     wait_for("segments to fill", WITHIN, STEP, || {
         (last()? >= before + bytes).then_some(())
     })
 }
 
-/// Has an operator ask for expired segments to go, and waits until they have on every member that runs.
+/// Has an operator ask for expired segments to go, and waits until they have on every member that runs, and until the request
+/// has ended: nothing goes after that.
 pub(crate) fn trim(trial: &mut Trial) -> Result<u64> {
     trial.allow_trims();
     let leader = trial.cluster.wait_leader()?;
@@ -51,6 +52,13 @@ pub(crate) fn trim(trial: &mut Trial) -> Result<u64> {
             Ok(())
         })?;
     }
+    let mut connection = Connection::open(&address)?;
+    let what = format!("n{leader} to have done what the operator asked for");
+    wait_ok(&what, WITHIN, STEP, || {
+        let left = calls::runtime_info(&mut connection, "retentionManualRounds")?;
+        ensure!(left == "0", "{left} rounds are left");
+        Ok(())
+    })?;
     Ok(goal)
 }
 
@@ -69,8 +77,6 @@ pub(crate) fn under_load() -> Result<()> {
         trial.wait_progress()?;
         say(format!("round {round}: the log begins at {goal} or later"));
     }
-    // An operator's request lasts 20 rounds.
-    trial.run_for(Duration::from_secs(2))?;
     trial.finish()
 }
 

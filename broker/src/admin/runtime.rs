@@ -160,6 +160,10 @@ impl Admin {
         let trouble = *self.group.disk_trouble().borrow();
         table.extend([
             ("retentionLastTrim", self.last_trim_text()),
+            (
+                "retentionManualRounds",
+                self.retention.manual_rounds().to_string(),
+            ),
             ("storeLogStart", store.state.log_start().to_string()),
             (
                 "storeFull",

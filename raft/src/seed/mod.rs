@@ -13,6 +13,9 @@
 //!                                       exchange of files, Raft core starts, the log goes on
 //! ```
 //!
+//! A new store beside a long log marks itself: being sent all of it by the leader would cost the
+//! clients more, see [`GroupOptions::seed_from`](crate::GroupOptions).
+//!
 //! openraft's snapshots are the trigger only: they carry nothing. The member that fetches sets the
 //! pace and remembers how far it is; the source keeps no more than a folder of hard links. A
 //! member that is brought up does not vote until it has caught up: whatever it acknowledged

@@ -41,7 +41,10 @@ pub async fn open_store(options: &GroupOptions, store: StoreOptions) -> Result<S
     loop {
         let to_open = store.clone();
         match blocking(move || Store::open(to_open)).await? {
-            Ok(store) => return Ok(store),
+            Ok(store) => match better_seeded(options, &store).await {
+                Some(why) => store.want_seed(&why)?,
+                None => return Ok(store),
+            },
             Err(error @ (Error::SeedWanted { .. } | Error::NeedsSeed { .. }))
                 if options.peers.len() > 1 =>
             {
@@ -57,6 +60,38 @@ pub async fn open_store(options: &GroupOptions, store: StoreOptions) -> Result<S
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Why a new store is to be seeded although the log might bring it all: the leader would send the log as fast as it goes, in
+/// competition with its clients, while a seed comes at its own pace and mostly from a follower.
+async fn better_seeded(options: &GroupOptions, store: &Store) -> Option<String> {
+    let is_new = store.log.last().is_none() && store.log.purged().is_none();
+    if !is_new || options.peers.len() < 2 {
+        return None;
+    }
+    let answers = network(options).survey_others().await;
+    let (source, _) = answers
+        .iter()
+        .find(|(_, reply)| is_complete(reply) && reply.log_end >= options.seed_from)?;
+    Some(format!(
+        "it is new, and n{source} has a log of more than {} bytes",
+        options.seed_from
+    ))
+}
+
+/// The way to the other members before the Raft core runs.
+fn network(options: &GroupOptions) -> Network {
+    let configured: HashMap<u64, String> = options
+        .peers
+        .iter()
+        .map(|peer| (peer.id, peer.address()))
+        .collect();
+    Network {
+        identity: Arc::new(Identity::new(options.group.clone(), options.self_id, None)),
+        links: Arc::new(Links::new(options.self_id, configured)),
+        appends_in_flight: options.appends_in_flight,
+        raft: Arc::new(OnceLock::new()),
     }
 }
 
@@ -126,22 +161,11 @@ impl Receiver {
         let vote = VoteKeeper::open_or_distrust(Arc::new(vote))
             .map_err(|error| StartError::Store(error.to_string()))?;
         vote.set_recovering(true)?;
-        let configured: HashMap<u64, String> = options
-            .peers
-            .iter()
-            .map(|peer| (peer.id, peer.address()))
-            .collect();
-        let network = Network {
-            identity: Arc::new(Identity::new(options.group.clone(), options.self_id, None)),
-            links: Arc::new(Links::new(options.self_id, configured)),
-            appends_in_flight: options.appends_in_flight,
-            raft: Arc::new(OnceLock::new()),
-        };
         Ok(Receiver {
             pace: Pace::new(options.seed_rate_max),
+            network: network(&options),
             options,
             folder,
-            network,
             told: Instant::now(),
         })
     }
@@ -387,13 +411,16 @@ async fn next(stream: &mut Streaming<pb::SeedChunk>) -> Result<bytes::Bytes, Sto
     Ok(chunk.data)
 }
 
+fn is_complete(reply: &pb::SurveyReply) -> bool {
+    !reply.recovering && reply.applied.is_some()
+}
+
 fn choose(answers: Vec<(u64, pb::SurveyReply)>) -> Option<u64> {
-    let complete = |reply: &pb::SurveyReply| !reply.recovering && reply.applied.is_some();
     let applied = |reply: &pb::SurveyReply| reply.applied.map_or(0, |id| id.index);
     let furthest = answers.iter().map(|(_, reply)| applied(reply)).max()?;
     answers
         .iter()
-        .filter(|(_, reply)| complete(reply))
+        .filter(|(_, reply)| is_complete(reply))
         .min_by_key(|(_, reply)| {
             let behind = furthest - applied(reply);
             (reply.disk_trouble, behind > CLOSE, reply.leads, behind)

@@ -120,7 +120,7 @@ impl Source {
             next_index,
             prev,
             prev_crc,
-            ..
+            genesis,
         } = base;
         Ok(pb::SeedPlan {
             seed: number,
@@ -131,7 +131,7 @@ impl Source {
             first_index: next_index,
             previous: prev.map(|id| wire::to_log_id(&log_id(id))),
             previous_crc: prev_crc,
-            genesis: log.genesis().unwrap_or_default(),
+            genesis,
             segment_bytes: log.options().segment_bytes,
             files: copy
                 .files

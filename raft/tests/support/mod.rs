@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -58,13 +59,21 @@ pub struct Cluster {
     pub root: TempDir,
 }
 
-/// A port of this machine that nobody uses at the moment.
+/// A port that nobody uses, and that no other test of this process is given. It lies below the range from which the system
+/// takes the ports of outgoing connections, so that a member that is started again finds it free.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    const FIRST: u16 = 10_000;
+    const SPAN: u16 = 4_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Several runs on one machine start at different places.
+    let offset = u16::try_from(std::process::id() % u32::from(SPAN)).unwrap();
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + offset.wrapping_add(step) % SPAN;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Cluster {

@@ -65,8 +65,8 @@ pub struct Plan {
     pub persist_every: Nanos,
     pub segment_bytes: u64,
     pub async_flush: bool,
-    /// More may be lost than is promised.
-    pub careless: bool,
+    /// With one, more may be lost than is promised.
+    pub flaw: Option<Flaw>,
     pub appends_in_flight: usize,
     pub entry_bytes_max: usize,
     /// Submissions that each client has under way.
@@ -109,7 +109,7 @@ impl Plan {
             persist_every: random.range(300, 3000) * MS,
             segment_bytes: *random.pick(&[16 << 10, 64 << 10, 256 << 10]),
             async_flush,
-            careless: flaw.is_some(),
+            flaw,
             appends_in_flight: random.range(1, 3) as usize,
             entry_bytes_max: *random.pick(&[2 << 10, 8 << 10, 1 << 20]),
             width: random.range(1, 6) as usize,
@@ -119,7 +119,7 @@ impl Plan {
     }
 }
 
-/// One of the members, or one of the others than `not`.
+/// One of the other members.
 pub fn other(random: &mut Random, not: usize) -> usize {
     (not + 1 + random.below(MEMBERS as u64 - 1) as usize) % MEMBERS
 }

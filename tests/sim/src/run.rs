@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-const USAGE: &str = "usage: raftmq-sim SEED [--quiet] | FIRST..END [--jobs N]; also --flaw \
+const USAGE: &str = "usage: raftmq-sim SEED [--quiet] | FIRST..END; also --flaw \
     lying-disk|forgetful";
 /// Failures after which no more seeds are tried.
 const FAILURES_MAX: usize = 20;
@@ -41,7 +41,6 @@ pub struct Command {
     /// One seed, in this process.
     pub is_one: bool,
     pub trace: bool,
-    pub jobs: usize,
     pub flaw: Option<Flaw>,
 }
 
@@ -56,7 +55,6 @@ pub fn parse(arguments: &[&str]) -> Result<Command, &'static str> {
         seeds,
         is_one,
         trace: true,
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
         flaw: None,
     };
     while let Some((option, rest)) = options.split_first() {
@@ -68,7 +66,6 @@ pub fn parse(arguments: &[&str]) -> Result<Command, &'static str> {
         let (value, rest) = options.split_first().ok_or(USAGE)?;
         options = rest;
         match *option {
-            "--jobs" => command.jobs = number(value)?.max(1) as usize,
             "--flaw" => {
                 let all = [Flaw::LyingDisk, Flaw::Forgetful];
                 let named = all.into_iter().find(|flaw| flaw.word() == *value);
@@ -107,7 +104,7 @@ pub fn many(command: &Command) -> ExitCode {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..command.jobs {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(worker);
         }
     });

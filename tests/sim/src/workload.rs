@@ -41,6 +41,11 @@ impl Client {
         }
     }
 
+    /// It does not know whom to ask.
+    pub fn ask_anyone(&mut self) {
+        self.leader = self.random.below(crate::MEMBERS as u64) as usize;
+    }
+
     /// The number of messages of what it wants stored; the same each time it is tried.
     pub fn count(number: u64) -> u32 {
         (number.wrapping_mul(0x9E37_79B9) >> 7).wrapping_rem(COUNT_MAX) as u32 + 1

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use raftmq_tests::calls;
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::cluster::{Cluster, Options};
@@ -36,7 +36,7 @@ pub(crate) fn measure(messages: usize) -> Result<()> {
     let last = (end - READ).max(0);
     for round in 1..=3 {
         // What the kernel still has of the file would flatter both.
-        std::fs::write("/proc/sys/vm/drop_caches", "1").ok();
+        std::fs::write("/proc/sys/vm/drop_caches", "1").context("drop the kernel's caches")?;
         let rates = [
             read(&address, 0)?,
             read(&address, last / 2)?,

@@ -27,16 +27,24 @@ pub(crate) fn flood(
     Ok(started.elapsed())
 }
 
-/// Sends messages of so many bytes to four queues of a topic until `stop`; counts those that were acknowledged. What fails
+/// Sends so many MiB in messages of 64 KiB to four queues of a topic, and returns how long that took.
+pub(crate) fn fill(address: &str, topic: &str, mib: usize) -> Result<Duration> {
+    const BYTES: usize = 64 << 10;
+    let body = vec![b'x'; BYTES];
+    flood(address, (mib << 20) / BYTES, &|nth| {
+        message(topic, nth, &body)
+    })
+}
+
+/// Sends messages of 1 KiB to four queues of a topic until `stop`; counts those that were acknowledged. What fails
 /// after `stop` is nobody's concern.
 pub(crate) fn flood_until(
     address: &str,
     topic: &str,
-    bytes: usize,
     stop: &AtomicBool,
     acked: &AtomicUsize,
 ) -> Result<()> {
-    let body = vec![b'x'; bytes];
+    let body = [b'x'; 1024];
     on_all(|first| {
         let numbers = (first..).take_while(|_| !stop.load(Ordering::Relaxed));
         let request = |nth| message(topic, nth, &body);

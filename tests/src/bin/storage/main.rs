@@ -14,7 +14,7 @@ mod restart;
 mod seed;
 
 use anyhow::{Context, Result};
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgAction, Command, value_parser};
 use raftmq_tests::cluster::Cluster;
 use raftmq_tests::figures::say;
 use raftmq_tests::process::Process;
@@ -49,7 +49,13 @@ fn main() -> Result<()> {
             Command::new("seed")
                 .about("Sends before, while and after a wiped member is brought up")
                 .arg(mib("2048"))
-                .arg(number("rate", "100", "seedRateMax, in MiB a second")),
+                .arg(number("rate", "100", "seedRateMax, in MiB a second"))
+                .arg(
+                    Arg::new("whole-log")
+                        .long("whole-log")
+                        .action(ArgAction::SetTrue)
+                        .help("Nothing is trimmed before"),
+                ),
         )
         .subcommand(
             Command::new("backlog")
@@ -63,7 +69,7 @@ fn main() -> Result<()> {
     match name {
         "queues" => queues::measure(value("topics"), value("messages")),
         "restart" => restart::measure(value("mib"), value("rounds")),
-        "seed" => seed::measure(value("mib"), value("rate")),
+        "seed" => seed::measure(value("mib"), value("rate"), matches.get_flag("whole-log")),
         _ => backlog::measure(value("messages")),
     }
 }

@@ -9,11 +9,10 @@ use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::figures::{ms, say};
 use raftmq_tests::wait::pause;
 
-use crate::flood::{flood, flood_until, message};
+use crate::flood::{fill, flood_until};
 use crate::memory;
 
 const TOPIC: &str = "Long";
-const FILL: usize = 64 << 10;
 
 pub(crate) fn measure(mib: usize, rounds: usize) -> Result<()> {
     let mut cluster = Cluster::start(Options {
@@ -22,16 +21,13 @@ pub(crate) fn measure(mib: usize, rounds: usize) -> Result<()> {
     })?;
     cluster.create_topic(TOPIC, 4)?;
     let address = cluster.members[0].address();
-    let body = vec![b'x'; FILL];
-    let time = flood(&address, (mib << 20) / FILL, &|nth| {
-        message(TOPIC, nth, &body)
-    })?;
+    let time = fill(&address, TOPIC, mib)?;
     let rate = mib as f64 / time.as_secs_f64();
     say(format!("{mib} MiB of log written, {rate:.0} MiB a second"));
     for round in 1..=rounds {
         let (stop, acked) = (AtomicBool::new(false), AtomicUsize::new(0));
         let killed = std::thread::scope(|scope| {
-            let load = scope.spawn(|| flood_until(&address, TOPIC, 1024, &stop, &acked));
+            let load = scope.spawn(|| flood_until(&address, TOPIC, &stop, &acked));
             pause(Duration::from_secs(8));
             stop.store(true, Ordering::Relaxed);
             let killed = cluster.kill(0);

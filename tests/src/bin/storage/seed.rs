@@ -7,20 +7,22 @@ use anyhow::{Context, Result};
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::figures::{ms, say};
+use raftmq_tests::segments::{last_entry, starts};
 use raftmq_tests::wait::{pause, wait_for};
 
-use crate::flood::{flood, flood_until, message};
+use crate::flood::{fill, flood_until};
 
 const TOPIC: &str = "Seeded";
-const FILL: usize = 64 << 10;
-/// An operator's request to trim lasts this long at most.
-const TRIMMED_WITHIN: Duration = Duration::from_secs(4);
+const SEGMENT_MIB: usize = 256;
+const WITHIN: Duration = Duration::from_secs(600);
+const STEP: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_secs(2);
 const MEASURE: Duration = Duration::from_secs(8);
 
-pub(crate) fn measure(mib: usize, rate: usize) -> Result<()> {
+/// With the `whole_log` in the others' hands, or without its beginning.
+pub(crate) fn measure(mib: usize, rate: usize, whole_log: bool) -> Result<()> {
     let options = Options {
-        segment_bytes: 256 << 20,
+        segment_bytes: (SEGMENT_MIB as u64) << 20,
         ..Options::default()
     };
     let options = options
@@ -31,21 +33,21 @@ pub(crate) fn measure(mib: usize, rate: usize) -> Result<()> {
     cluster.create_topic(TOPIC, 4)?;
     let leader = cluster.wait_leader()?;
     let address = cluster.members[leader].address();
-    let body = vec![b'x'; FILL];
-    let fill = |mib: usize| {
-        flood(&address, (mib << 20) / FILL, &|nth| {
-            message(TOPIC, nth, &body)
-        })
-    };
-    // Without its beginning: a log that has it all is sent as any follower is sent it.
-    fill(300)?;
-    cluster.admin(&["deleteExpiredCommitLog", "-b", &address])?;
-    pause(TRIMMED_WITHIN);
-    fill(mib)?;
+    fill(&address, TOPIC, SEGMENT_MIB + 1)?;
+    if !whole_log {
+        cluster.admin(&["deleteExpiredCommitLog", "-b", &address])?;
+        for member in &cluster.members {
+            let what = format!("n{} to remove its first segment", member.number);
+            wait_for(&what, WITHIN, STEP, || {
+                (*starts(&member.commit_log()).ok()?.first()? > 0).then_some(())
+            })?;
+        }
+    }
+    fill(&address, TOPIC, mib)?;
     let wiped = (leader + 1) % 3;
     let (stop, acked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let load = scope.spawn(|| flood_until(&address, TOPIC, 1024, &stop, &acked));
+        let load = scope.spawn(|| flood_until(&address, TOPIC, &stop, &acked));
         let outcome = (|| {
             let rate = |time: Duration| {
                 let (started, before) = (Nanos::now(), acked.load(Ordering::Relaxed));
@@ -60,17 +62,23 @@ pub(crate) fn measure(mib: usize, rate: usize) -> Result<()> {
             let two = rate(MEASURE);
             let (started, sent) = (Nanos::now(), acked.load(Ordering::Relaxed));
             cluster.start_member(wiped)?;
-            let step = Duration::from_millis(20);
-            wait_for("it to vote again", Duration::from_secs(600), step, || {
-                (cluster.said(wiped, "has caught up and votes again") > 0).then_some(())
+            let said = |words| (cluster.said(wiped, words) > 0).then(|| started.elapsed());
+            let filled = wait_for("it to be filled", WITHIN, STEP, || {
+                said("everything is there: the member starts")
             })?;
-            let time = started.elapsed();
+            let log = cluster.members[wiped].commit_log();
+            let fetched = last_entry(&log)?.1 - starts(&log)?.first().context("no segment")?;
+            let time = wait_for("it to vote again", WITHIN, STEP, || {
+                said("has caught up and votes again")
+            })?;
             let during = (acked.load(Ordering::Relaxed) - sent) as f64 / time.as_secs_f64();
             pause(SETTLE);
             let after = rate(MEASURE);
             say(format!(
-                "sends of 1 KiB a second: {before:.0} with three members, {two:.0} with two, {during:.0} while {mib} MiB are \
-                 fetched, {after:.0} after; the member votes {} after its start",
+                "sends of 1 KiB a second: {before:.0} with three members, {two:.0} with two, {during:.0} while {} MiB are \
+                 fetched, {after:.0} after; the member has them {} after its start, and votes after {}",
+                fetched >> 20,
+                ms(filled),
                 ms(time)
             ));
             anyhow::Ok(())
