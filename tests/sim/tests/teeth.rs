@@ -15,7 +15,7 @@ fn failures(flaw: &str) -> String {
 fn breaks(flaw: &str, invariants: &[&str]) {
     let failures = failures(flaw);
     let named = |invariant: &&str| failures.contains(&format!("VIOLATION of {invariant} "));
-    assert!(invariants.iter().any(|name| named(&name)), "{failures}");
+    assert!(invariants.iter().any(named), "{failures}");
 }
 
 #[test]
