@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use raftmq_raft::{MemberChange, MemberError, MemberRole, Peer};
+use raftmq_raft::{MemberChange, MemberError, MemberRole, MemberStatus, Peer};
 use support::{Cluster, PATIENCE, free_port, open_store};
 
 /// Carries out a change through whoever leads, again and again while leadership moves or it lacks entries.
@@ -80,7 +80,18 @@ async fn a_group_of_one_grows_and_moves_away() {
         _ => (2, 1),
     };
     cluster.kill(other);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let timeout = cluster.options(leader).election_max;
+    let deadline = Instant::now() + PATIENCE;
+    let missed = |status: &MemberStatus| status.id == other && status.silent > Some(timeout);
+    while !cluster
+        .group(leader)
+        .member_status()
+        .await
+        .iter()
+        .any(missed)
+    {
+        assert!(Instant::now() < deadline, "nobody misses member {other}");
+    }
     let refused = cluster
         .group(leader)
         .change_members(MemberChange::Remove { id: leader })

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use raftmq_tests::calls::{self, Refusal};
-use raftmq_tests::cluster::{Cluster, Options};
+use raftmq_tests::cluster::{Cluster, Options, SERVING_WITHIN};
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
-use raftmq_tests::wait::{pause, wait_for};
+use raftmq_tests::wait::wait_for;
 use raftmq_tests::wire::Connection;
+
+const STEP: Duration = Duration::from_millis(20);
 
 /// Each follower is killed and restarted in turn under load; it catches up, and nobody else notices.
 #[test]
@@ -20,8 +22,11 @@ fn followers_are_killed_and_catch_up() -> Result<()> {
             let leader = trial.cluster.wait_leader()?;
             let follower = (leader + step) % 3;
             trial.cluster.kill(follower)?;
-            trial.wait_progress()?;
-            pause(Duration::from_millis(300)); // it has something to catch up with
+            // It is to have something to catch up with.
+            let goal = trial.history().acked() + 500;
+            wait_for("500 more sends", SERVING_WITHIN, STEP, || {
+                (trial.history().acked() >= goal).then_some(())
+            })?;
             trial.cluster.start_member(follower)?;
             trial.cluster.wait_member(follower)?;
             trial.wait_progress()?;

@@ -7,7 +7,7 @@ use raftmq_tests::cluster::{Cluster, GROUP, Options};
 use raftmq_tests::figures::say;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
-use raftmq_tests::wait::{pause, wait_for};
+use raftmq_tests::wait::wait_for;
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -55,9 +55,14 @@ fn members_come_and_go_under_load() -> Result<()> {
     let dead = trial.cluster.index_of(2)?;
     trial.cluster.kill(dead)?;
     trial.wait_progress()?;
-    // The dead one is noticed within an election timeout.
     let remove = ["removeMember", "-g", GROUP, "-i", "n3"];
-    pause(Duration::from_millis(500));
+    wait_for("n2 to be missed", WITHIN, STEP, || {
+        let status = members(&trial.cluster).ok()?;
+        let mut all = status["members"].as_array()?.iter();
+        let dead = all.find(|member| member["id"] == 2)?;
+        // An election timeout.
+        (dead["lastContactMs"].as_u64()? > 350).then_some(())
+    })?;
     refused(&trial.cluster, &remove, "this would lose the quorum")?;
     let new = trial.cluster.prepare_joining()?;
     trial.cluster.start_member(new)?;

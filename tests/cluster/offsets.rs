@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use raftmq_tests::calls;
 use raftmq_tests::clock::Nanos;
-use raftmq_tests::cluster::{Cluster, Options};
+use raftmq_tests::cluster::{Cluster, Options, SERVING_WITHIN};
 use raftmq_tests::history::History;
 use raftmq_tests::preload::preload;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::OFFSET_WINDOW;
-use raftmq_tests::wait::{pause, wait_ok};
+use raftmq_tests::wait::{pause, wait_for, wait_ok};
 use raftmq_tests::wire::Connection;
 
+const STEP: Duration = Duration::from_millis(20);
 const TOPIC: &str = "Progress";
 const GROUP: &str = "ProgressGroup";
 
@@ -122,8 +123,17 @@ fn kill_and_compare(cluster: &mut Cluster, saved: &Mutex<Vec<(Nanos, i64)>>) -> 
     };
     let window = u64::try_from(OFFSET_WINDOW.as_nanos())?;
     for round in 1..=3 {
-        pause(Duration::from_millis(1_000));
         let leader = cluster.wait_leader()?;
+        let begun = Nanos::now();
+        wait_for(
+            "an update older than the window",
+            SERVING_WITHIN,
+            STEP,
+            || {
+                let now = Nanos::now();
+                (acked_before(Nanos(now.0 - window)) > acked_before(begun)).then_some(())
+            },
+        )?;
         let killed = cluster.kill(leader)?;
         let sure = acked_before(Nanos(killed.0 - window));
         ensure!(sure > 0, "round {round}: nothing was saved before the kill");
