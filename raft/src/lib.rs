@@ -35,6 +35,7 @@ pub mod sim;
 mod standing;
 mod start;
 mod state_machine;
+mod succession;
 mod transfer;
 mod types;
 mod upkeep;

@@ -23,6 +23,7 @@ use crate::proposer::Proposer;
 use crate::role::{Follow, Lease, Role, follow, set_fatal};
 use crate::standing::{Settle, Standing};
 use crate::state_machine::StateMachine;
+use crate::succession::Succession;
 use crate::transfer::Transfer;
 use crate::types::Raft;
 use crate::upkeep::{ScrubStats, Scrubber, Upkeep};
@@ -77,6 +78,7 @@ pub(crate) async fn start(
     };
     let (standing_tell, standing_seen) = watch::channel(standing);
     let heard = Arc::new(Mutex::new(Instant::now()));
+    let stream_ended = Arc::new(Notify::new());
     let (restart_tell, restart) = watch::channel(None);
     let supply = Arc::new(Supply::new(store.clone(), restart_tell));
     let forwarder = Arc::new(Forwarder::new(
@@ -96,6 +98,7 @@ pub(crate) async fn start(
         supply: supply.clone(),
         standing: standing_seen.clone(),
         heard: heard.clone(),
+        stream_ended: stream_ended.clone(),
         streams_max,
     };
     let server = tokio::spawn(async move {
@@ -201,6 +204,17 @@ pub(crate) async fn start(
     };
     tokio::spawn(settle.run());
     let (removed_tell, removed) = watch::channel(false);
+    let succession = Succession {
+        self_id: options.self_id,
+        raft: raft.clone(),
+        lease: options.election_max,
+        heard: heard.clone(),
+        stream_ended,
+        standing: standing_seen.clone(),
+        removed: removed.clone(),
+        supply: supply.clone(),
+    };
+    tokio::spawn(succession.run());
     let removal = Removal {
         options: options.clone(),
         raft: raft.clone(),

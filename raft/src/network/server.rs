@@ -15,7 +15,7 @@ use openraft::raft::AppendEntriesResponse;
 use parking_lot::Mutex;
 use raftmq_proto::command::{Op, TrimLog};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -31,6 +31,7 @@ use crate::pb;
 use crate::pb::raft_server::RaftServer;
 use crate::proposer::ProposerHandle;
 use crate::standing::Standing;
+use crate::succession::EndOfStream;
 use crate::types::{
     AppendEntriesRequest, Raft, RaftState, StreamAppendError, VoteRequest, VoteResponse, log_id,
     store_log_id,
@@ -56,6 +57,8 @@ pub(crate) struct ServerParts {
     pub(crate) standing: watch::Receiver<Standing>,
     /// When a leader was last heard.
     pub(crate) heard: Arc<Mutex<Instant>>,
+    /// Told when the leader's stream of entries has ended.
+    pub(crate) stream_ended: Arc<Notify>,
     /// Requests that one connection may have under way.
     pub(crate) streams_max: u32,
 }
@@ -194,9 +197,10 @@ fn requests(
     inbound: Streaming<pb::AppendRequest>,
     failure: Arc<Mutex<Option<Status>>>,
     supply: Arc<Supply>,
+    until: EndOfStream,
 ) -> impl Stream<Item = AppendEntriesRequest> + Send + 'static {
-    let parts = (inbound, failure, supply);
-    stream::unfold(parts, |(mut inbound, failure, supply)| async move {
+    let parts = (inbound, failure, supply, until);
+    stream::unfold(parts, |(mut inbound, failure, supply, until)| async move {
         let decoded = match inbound.message().await {
             Ok(Some(message)) => supply
                 .require_room(bytes_of(&message))
@@ -205,7 +209,7 @@ fn requests(
             Err(status) => Err(status),
         };
         match decoded {
-            Ok(request) => Some((request, (inbound, failure, supply))),
+            Ok(request) => Some((request, (inbound, failure, supply, until))),
             Err(status) => {
                 *failure.lock() = Some(status);
                 None
@@ -239,10 +243,17 @@ impl pb::raft_server::Raft for Service {
         let from = first.hello.map_or(0, |hello| hello.from);
 
         let failure = Arc::new(Mutex::new(None));
-        let results = self.raft()?.stream_append(requests(
+        let raft = self.raft()?;
+        let until = EndOfStream {
+            from,
+            raft: raft.clone(),
+            tell: self.parts.stream_ended.clone(),
+        };
+        let results = raft.stream_append(requests(
             inbound,
             failure.clone(),
             self.parts.supply.clone(),
+            until,
         ));
         let standing = self.parts.standing.clone();
         let replies = results.map(move |result| match result {

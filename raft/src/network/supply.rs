@@ -51,6 +51,10 @@ impl Supply {
         self.source.holds_log()
     }
 
+    pub(crate) fn in_trouble(&self) -> bool {
+        self.disk_trouble.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_disk_trouble(&self, trouble: bool) {
         self.disk_trouble.store(trouble, Ordering::Relaxed);
     }
@@ -82,7 +86,7 @@ impl Supply {
             recovering,
             applied: self.store.state.applied().map(id),
             first_index: log.first_index(),
-            disk_trouble: self.disk_trouble.load(Ordering::Relaxed),
+            disk_trouble: self.in_trouble(),
             leaving: self.leaving(),
             membership_at: membership.as_ref().map(|(at, _)| id(*at)),
             membership: membership.and_then(|(_, body)| pb::Membership::decode(&*body).ok()),
