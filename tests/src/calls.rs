@@ -346,6 +346,16 @@ pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Re
     call(connection, &topic_request(topic, queues)).map(|_| ())
 }
 
+/// Whether a broker knows a topic.
+pub fn has_topic(connection: &mut Connection, topic: &str) -> Result<bool> {
+    let request = Request::new(request::GET_TOPIC_CONFIG).field("topic", topic);
+    let reply = connection.call(&request, PATIENCE)?;
+    if reply.code == response::TOPIC_NOT_EXIST {
+        return Ok(false);
+    }
+    accepted(reply).map(|_| true)
+}
+
 /// The request that creates or changes a topic.
 pub fn topic_request(topic: &str, queues: i32) -> Request {
     Request::new(request::UPDATE_AND_CREATE_TOPIC)
