@@ -16,6 +16,7 @@
 
 pub mod binaries;
 pub mod calls;
+pub mod chaos;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
@@ -25,6 +26,7 @@ pub mod figures;
 pub mod group;
 pub mod history;
 pub mod java;
+pub mod link;
 pub mod network;
 pub mod ports;
 pub mod preload;
