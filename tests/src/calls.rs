@@ -27,8 +27,11 @@ pub mod request {
     pub const UNREGISTER_BROKER: i32 = 104;
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     pub const GET_BROKER_CLUSTER_INFO: i32 = 106;
+    pub const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: i32 = 200;
     pub const SEND_MESSAGE_V2: i32 = 310;
     pub const SEND_BATCH_MESSAGE: i32 = 320;
+    pub const GET_TOPIC_CONFIG: i32 = 351;
+    pub const GET_SUBSCRIPTIONGROUP_CONFIG: i32 = 352;
     pub const LITE_PULL_MESSAGE: i32 = 361;
 }
 
@@ -46,6 +49,7 @@ pub mod response {
     pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
     pub const PULL_OFFSET_MOVED: i32 = 21;
     pub const QUERY_NOT_FOUND: i32 = 22;
+    pub const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
     pub const INVALID_PARAMETER: i32 = 29;
 }
 
@@ -82,7 +86,16 @@ fn accepted(reply: Reply) -> Result<Reply> {
 
 /// Calls and expects success; any other code becomes a [`Refusal`].
 pub fn call(connection: &mut Connection, request: &Request) -> Result<Reply> {
-    accepted(connection.call(request, PATIENCE)?)
+    call_within(connection, request, PATIENCE)
+}
+
+/// As [`call`], with another patience.
+pub fn call_within(
+    connection: &mut Connection,
+    request: &Request,
+    within: Duration,
+) -> Result<Reply> {
+    accepted(connection.call(request, within)?)
 }
 
 /// What an acknowledged send says.
@@ -343,6 +356,12 @@ pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Re
     call(connection, &topic_request(topic, queues)).map(|_| ())
 }
 
+/// Whether a broker knows a topic.
+pub fn has_topic(connection: &mut Connection, topic: &str) -> Result<bool> {
+    let request = topic_settings_request(topic);
+    settings(connection, &request, response::TOPIC_NOT_EXIST).map(|found| found.is_some())
+}
+
 /// The request that creates or changes a topic.
 pub fn topic_request(topic: &str, queues: i32) -> Request {
     Request::new(request::UPDATE_AND_CREATE_TOPIC)
@@ -354,6 +373,42 @@ pub fn topic_request(topic: &str, queues: i32) -> Request {
         .field("topicFilterType", "SINGLE_TAG")
         .field("topicSysFlag", 0)
         .field("order", false)
+}
+
+/// The request that creates or changes a subscription group.
+pub fn group_request(group: &str, retries_max: i64) -> Request {
+    let body = json!({
+        "groupName": group,
+        "consumeEnable": true,
+        "consumeFromMinEnable": true,
+        "consumeBroadcastEnable": true,
+        "retryQueueNums": 1,
+        "retryMaxTimes": retries_max,
+        "brokerId": 0,
+        "whichBrokerWhenConsumeSlowly": 1,
+        "notifyConsumerIdsChangedEnable": true,
+    });
+    Request::new(request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP).body(body.to_string())
+}
+
+/// The request that reads a topic's settings.
+pub fn topic_settings_request(topic: &str) -> Request {
+    Request::new(request::GET_TOPIC_CONFIG).field("topic", topic)
+}
+
+/// Calls and reads the JSON in the answer's body; `None` when the answer is that code.
+pub fn settings(
+    connection: &mut Connection,
+    request: &Request,
+    not_there: i32,
+) -> Result<Option<Value>> {
+    let reply = connection.call(request, PATIENCE)?;
+    if reply.code == not_there {
+        return Ok(None);
+    }
+    serde_json::from_slice(&accepted(reply)?.body)
+        .context("settings")
+        .map(Some)
 }
 
 /// A heartbeat as a push consumer of `group` on `topic` sends it.
@@ -393,6 +448,31 @@ pub fn consumer_ids(connection: &mut Connection, group: &str) -> Result<Vec<Stri
 /// One broker group as a nameserver knows it: (broker id, address) pairs, ascending.
 pub type GroupAddresses = Vec<(i64, String)>;
 
+/// JSON as the Java servers write it: keys of maps that are numbers come without quotes.
+fn java_json(text: &[u8]) -> Result<Value> {
+    let mut standard = Vec::with_capacity(text.len());
+    let (mut in_string, mut escaped, mut key_may_begin) = (false, false, false);
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !in_string && key_may_begin && digits > 0 && rest.get(digits) == Some(&b':') {
+            standard.push(b'"');
+            standard.extend_from_slice(&rest[..digits]);
+            standard.push(b'"');
+            rest = &rest[digits..];
+            continue;
+        }
+        if *byte == b'"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && *byte == b'\\' && !escaped;
+        key_may_begin = matches!(byte, b'{' | b',');
+        standard.push(*byte);
+        rest = after;
+    }
+    serde_json::from_slice(&standard).context("JSON")
+}
+
 fn addresses(group: &Value) -> Result<GroupAddresses> {
     let table = group["brokerAddrs"].as_object().context("no brokerAddrs")?;
     let mut found = Vec::new();
@@ -407,7 +487,7 @@ fn addresses(group: &Value) -> Result<GroupAddresses> {
 /// Asks a nameserver for the members of a broker group; empty when it knows none.
 pub fn group_addresses(nameserver: &mut Connection, name: &str) -> Result<GroupAddresses> {
     let reply = call(nameserver, &Request::new(request::GET_BROKER_CLUSTER_INFO))?;
-    let body: Value = serde_json::from_slice(&reply.body).context("the cluster info")?;
+    let body = java_json(&reply.body).context("the cluster info")?;
     match body["brokerAddrTable"].get(name) {
         Some(group) => addresses(group),
         None => Ok(Vec::new()),
@@ -417,7 +497,7 @@ pub fn group_addresses(nameserver: &mut Connection, name: &str) -> Result<GroupA
 /// Asks a nameserver for the route of a topic: the members of its first broker group.
 pub fn route_addresses(nameserver: &mut Connection, topic: &str) -> Result<GroupAddresses> {
     let request = Request::new(request::GET_ROUTEINFO_BY_TOPIC).field("topic", topic);
-    let body: Value = serde_json::from_slice(&call(nameserver, &request)?.body)?;
+    let body = java_json(&call(nameserver, &request)?.body)?;
     addresses(
         body["brokerDatas"]
             .get(0)
@@ -441,6 +521,17 @@ mod tests {
         );
         assert!(MessageId::parse("7F0000").is_err());
         assert!(MessageId::parse("7F00000100002A9F0000000000x1E240").is_err());
+    }
+
+    #[test]
+    fn keys_without_quotes_are_read() {
+        let read =
+            java_json(br#"{"a":{0:"x,1:","2":[3,4],10:"\"{5:"}}"#).expect("as Java writes it");
+        assert_eq!(
+            read,
+            json!({"a": {"0": "x,1:", "2": [3, 4], "10": "\"{5:"}})
+        );
+        assert!(java_json(b"{0:").is_err());
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //!                                               segments (files, byte for byte) ─────────┘
 //! ```
 //!
+//! Beside it: [`registers`] (offsets, topics and groups) ─▶ [`linearizability`], with who led from [`leadership`]; [`routes`]
+//! watches nameservers; [`original`] is the original's cluster under the same faults ([`subject`]).
+//!
 //! [`wire`] and [`record`] are written from the protocol's description and share no code with `raftmq-proto`: a mistake
 //! made on both sides of the product's own codec would cancel out, here it shows.
 //!
@@ -16,6 +19,7 @@
 
 pub mod binaries;
 pub mod calls;
+pub mod chaos;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
@@ -25,13 +29,21 @@ pub mod figures;
 pub mod group;
 pub mod history;
 pub mod java;
+pub mod leadership;
+pub mod linearizability;
+pub mod link;
+pub mod network;
+pub mod original;
 pub mod ports;
 pub mod preload;
 pub mod process;
 pub mod readback;
 pub mod record;
+pub mod registers;
+pub mod routes;
 pub mod segments;
 pub mod serial;
+pub mod subject;
 pub mod tail;
 pub mod trial;
 pub mod wait;
