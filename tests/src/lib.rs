@@ -26,6 +26,8 @@ pub mod cluster;
 pub mod disk;
 pub mod fault;
 pub mod figures;
+pub mod foreign;
+pub mod golang;
 pub mod group;
 pub mod history;
 pub mod java;

@@ -9,16 +9,18 @@ use crate::checker::{self, Evidence};
 use crate::clock::Nanos;
 use crate::cluster::{Cluster, Options, leader_of};
 use crate::figures::{Failover, say};
+use crate::foreign::{Foreign, Task};
+use crate::golang;
 use crate::group::consume_all;
 use crate::history::History;
-use crate::java::JavaProducer;
+use crate::java;
 use crate::preload::preload;
 use crate::readback::{Contents, read_topic};
 use crate::segments::require_identical;
 use crate::tail::Tail;
 use crate::wait::{pause, wait_for};
 use crate::wire::Connection;
-use crate::workload::{JAVA_FIRST, Plan, Workload};
+use crate::workload::{GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload};
 
 /// The topic of every trial.
 pub const TOPIC: &str = "Trial";
@@ -37,6 +39,8 @@ pub struct Load {
     pub plain_producers: u32,
     /// Whether a producer of the published Java client runs beside, where there is a JDK.
     pub java: bool,
+    /// Whether a producer of the published Go client runs beside, where there is Go.
+    pub go: bool,
     /// A killed member is started again only once the Java producer has gone on without it.
     pub stay_down: bool,
     /// How often it asks for the route; 30 s unless somebody sets it.
@@ -54,6 +58,7 @@ impl Default for Load {
             client_producers: 4,
             plain_producers: 4,
             java: false,
+            go: false,
             stay_down: false,
             java_poll: Duration::from_secs(30),
             preloaded: 0,
@@ -66,7 +71,8 @@ impl Default for Load {
 #[derive(Debug)]
 pub struct Trial {
     workload: Option<Workload>,
-    java: Option<JavaProducer>,
+    java: Option<Foreign>,
+    go: Option<Foreign>,
     tail: Option<Tail>,
     trims: bool,
     stay_down: bool,
@@ -103,23 +109,26 @@ impl Trial {
             plain_producers: load.plain_producers,
             pace: load.pace,
         };
-        let java = if load.java {
-            JavaProducer::start(
-                cluster.root(),
-                &plan.nameservers,
-                TOPIC,
-                QUEUES - 1,
-                JAVA_FIRST,
-                load.java_poll,
-                &history,
-            )?
-        } else {
-            None
+        let task = |producer| Task {
+            root: cluster.root(),
+            nameservers: &plan.nameservers,
+            topic: TOPIC,
+            queue: QUEUES - 1,
+            producer,
+        };
+        let java = match load.java {
+            true => java::start(task(JAVA_FIRST), load.java_poll, &history)?,
+            false => None,
+        };
+        let go = match load.go {
+            true => golang::start(task(GO_FIRST), &history)?,
+            false => None,
         };
         let workload = Workload::start(&plan, &history)?;
         let trial = Trial {
             workload: Some(workload),
             java,
+            go,
             tail: Some(tail),
             trims: false,
             stay_down: load.stay_down,
@@ -253,7 +262,7 @@ impl Trial {
                         .take_while(|send| send.finished.0 + 2_000_000_000 >= time.0);
                     let acked = recent.filter(|send| {
                         send.key.producer >= JAVA_FIRST
-                            && send.key.producer < crate::workload::PRELOAD_FIRST
+                            && send.key.producer < PRELOAD_FIRST
                             && send.finished >= time
                             && send.ack().is_some_and(|ack| {
                                 not_from.is_none() || ack.id.map(|id| id.port) != not_from
@@ -270,8 +279,8 @@ impl Trial {
         if let Some(workload) = self.workload.take() {
             workload.stop();
         }
-        if let Some(java) = self.java.take() {
-            java.stop()?;
+        for foreign in [self.java.take(), self.go.take()].into_iter().flatten() {
+            foreign.stop()?;
         }
         Ok(())
     }

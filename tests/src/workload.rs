@@ -28,6 +28,8 @@ pub const PLAIN_FIRST: u32 = 1_000;
 pub const JAVA_FIRST: u32 = 2_000;
 /// Number of the first preloading producer.
 pub const PRELOAD_FIRST: u32 = 3_000;
+/// Number of the Go producer.
+pub const GO_FIRST: u32 = 4_000;
 
 /// What is sent, to where, by how many.
 #[derive(Debug, Clone)]

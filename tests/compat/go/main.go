@@ -28,13 +28,13 @@ const (
 
 type options struct {
 	namesrv, topic, group, prefix, broker, tags string
-	count                                       int
+	count, queue, producer                      int
 	orderly                                     bool
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail("an action is missing: sync, async, batch, ordered, push or admin", nil)
+		fail("an action is missing: sync, async, batch, ordered, acked, push or admin", nil)
 	}
 	rlog.SetLogLevel("warn")
 	var o options
@@ -46,6 +46,8 @@ func main() {
 	flags.StringVar(&o.broker, "broker", "", "broker address, for admin")
 	flags.StringVar(&o.tags, "tags", "*", "tag expression")
 	flags.IntVar(&o.count, "count", 100, "messages to send")
+	flags.IntVar(&o.queue, "queue", 0, "the queue that acked sends to")
+	flags.IntVar(&o.producer, "producer", 0, "the number in the keys that acked sends")
 	flags.BoolVar(&o.orderly, "orderly", false, "consume queue by queue in order")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail("options", err)
@@ -56,6 +58,9 @@ func main() {
 	switch os.Args[1] {
 	case "sync", "async", "batch", "ordered":
 		produce(os.Args[1], o)
+	case "acked":
+		acked(o)
+		return
 	case "push":
 		push(o)
 	case "admin":
