@@ -89,6 +89,7 @@ impl Parts {
             stats: Arc::clone(&stats),
             holds: Mutex::new(HoldTable::new(node.pull.held_max)),
             recent_bytes,
+            has_endpoint: node.endpoint.is_some(),
             runtime: runtime.clone(),
         });
         let retention = Arc::new(Retention::new(group.clone(), node.retention.clone()));
