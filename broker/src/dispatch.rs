@@ -146,9 +146,21 @@ impl Dispatch {
             }),
 
             request::LOCK_BATCH_MQ => {
-                self.confirmed(exchange, |d, exchange| d.admin.lock(exchange))
+                let dispatch = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    // Renewing a lock proposes nothing that would find out.
+                    match dispatch.group.confirm_leadership().await {
+                        Ok(()) => {
+                            let outcome = dispatch.admin.lock(&exchange.request).await;
+                            exchange.finish(outcome);
+                        }
+                        Err(_) => dispatch.again(exchange),
+                    }
+                });
             }
-            request::UNLOCK_BATCH_MQ => finish(exchange, |exchange| self.admin.unlock(exchange)),
+            request::UNLOCK_BATCH_MQ => {
+                self.later(exchange, |d, request| Box::pin(d.admin.unlock(request)));
+            }
 
             request::UPDATE_AND_CREATE_TOPIC => self.later(exchange, |d, request| {
                 Box::pin(d.admin.update_topic(request))

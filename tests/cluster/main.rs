@@ -6,6 +6,7 @@ mod failover;
 mod followers;
 mod forwarding;
 mod handover;
+mod locks;
 mod membership;
 mod nameservers;
 mod offsets;
