@@ -50,6 +50,10 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A member that has not answered the leader for this long is no place to send readers to.
 const LIVING: Duration = Duration::from_secs(1);
 
+/// How often a pull of something damaged looks again before it is refused, and the time between two looks.
+const MENDING_LOOKS: u32 = 20;
+const MENDING_LOOK: Duration = Duration::from_millis(50);
+
 /// In whose name this member answers a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -376,7 +380,7 @@ impl PullProcessor {
             Err(error) => {
                 let (topic, queue_id) = (&pull.topic, pull.header.queue_id);
                 tracing::error!(%topic, queue_id, error, "queue not readable");
-                return pull.exchange.refuse(Refusal::error(error));
+                return self.wait_for_mending(pull, error);
             }
         };
         let moves = reading.status.code(pull.header.queue_offset) == response::PULL_OFFSET_MOVED;
@@ -393,6 +397,20 @@ impl PullProcessor {
                 Ok(reading) => processor.reply(pull, reading),
                 Err(error) => pull.exchange.refuse(Refusal::error(error)),
             }
+        });
+    }
+
+    /// What is damaged is mended from another member, normally within milliseconds.
+    fn wait_for_mending(self: &Arc<Self>, pull: Pull, error: String) {
+        let processor = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for _ in 0..MENDING_LOOKS {
+                tokio::time::sleep(MENDING_LOOK).await;
+                if let Ok(reading) = processor.read(&pull) {
+                    return processor.answer(pull, Ok(reading));
+                }
+            }
+            pull.exchange.refuse(Refusal::error(error));
         });
     }
 
