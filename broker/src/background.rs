@@ -58,15 +58,15 @@ impl Parts {
                 stats.sample(now, now_ms());
                 if now.saturating_duration_since(swept) >= SWEEP_PERIOD {
                     swept = now;
-                    locks.lock().drop_expired(now);
+                    locks.drop_expired().await;
                     stats.keep_topics(|topic| group.store().state.topic(topic).is_some());
                 }
             }
         }
     }
 
-    /// Each time this member becomes the leader: makes what has to exist and does not. Each time it no longer is: drops
-    /// the locks, which the new leader grants from now on.
+    /// Each time this member becomes the leader: takes over the locks, makes what has to exist and does not. Each time it no
+    /// longer is: leaves the locks to the new leader.
     fn when_leading(
         &self,
         group: &Group,
@@ -85,6 +85,7 @@ impl Parts {
                 if role.wait_for(|role| role.serving).await.is_err() {
                     return;
                 }
+                locks.begin();
                 while let Err(refusal) = creator.carry_out(wanted.clone()).await {
                     tracing::info!(remark = refusal.remark, "system topics not made yet");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -97,7 +98,7 @@ impl Parts {
                 if role.wait_for(|role| !role.serving).await.is_err() {
                     return;
                 }
-                locks.lock().clear();
+                locks.end();
             }
         }
     }

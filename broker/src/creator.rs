@@ -45,6 +45,7 @@ struct Job {
 /// Handle of the task.
 #[derive(Clone)]
 pub(crate) struct Creator {
+    group: Group,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -52,8 +53,8 @@ impl Creator {
     /// Starts the task on the current runtime.
     pub(crate) fn start(group: Group) -> (Creator, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(run(group, queue));
-        (Creator { jobs }, task)
+        let task = tokio::spawn(run(group.clone(), queue));
+        (Creator { group, jobs }, task)
     }
 
     /// Carries the changes out; on success they are applied on this member.
@@ -65,7 +66,14 @@ impl Creator {
                 "more than {QUEUE_MAX} changes of topics and groups wait"
             )));
         }
-        match timeout(OUTCOME_WITHIN, outcome).await {
+        let outcome = tokio::select! {
+            outcome = timeout(OUTCOME_WITHIN, outcome) => outcome,
+            loss = self.group.lost() => {
+                let name = self.group.name();
+                return Err(Refusal::error(format!("outcome unknown: group {name} has {loss}")));
+            }
+        };
+        match outcome {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(refusal_of(&error)),
             Ok(Err(_)) => Err(Refusal::busy("this member is shutting down")),

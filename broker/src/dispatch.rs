@@ -89,6 +89,7 @@ impl Dispatch {
         Route {
             otherwise: anyway.then(|| Arc::clone(&here)),
             here,
+            waits: true,
         }
     }
 
@@ -119,6 +120,8 @@ impl Dispatch {
             request::QUERY_CONSUMER_OFFSET => {
                 self.confirmed(exchange, |d, exchange| d.offsets.query(exchange))
             }
+            // What a leader that is cut off acknowledges is lost, so it may not go on for longer than its lease.
+            request::UPDATE_CONSUMER_OFFSET if !self.group.holds_lease() => self.again(exchange),
             request::UPDATE_CONSUMER_OFFSET => {
                 finish(exchange, |exchange| self.offsets.update(exchange))
             }
@@ -143,9 +146,21 @@ impl Dispatch {
             }),
 
             request::LOCK_BATCH_MQ => {
-                self.confirmed(exchange, |d, exchange| d.admin.lock(exchange))
+                let dispatch = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    // Renewing a lock proposes nothing that would find out.
+                    match dispatch.group.confirm_leadership().await {
+                        Ok(()) => {
+                            let outcome = dispatch.admin.lock(&exchange.request).await;
+                            exchange.finish(outcome);
+                        }
+                        Err(_) => dispatch.again(exchange),
+                    }
+                });
             }
-            request::UNLOCK_BATCH_MQ => finish(exchange, |exchange| self.admin.unlock(exchange)),
+            request::UNLOCK_BATCH_MQ => {
+                self.later(exchange, |d, request| Box::pin(d.admin.unlock(request)));
+            }
 
             request::UPDATE_AND_CREATE_TOPIC => self.later(exchange, |d, request| {
                 Box::pin(d.admin.update_topic(request))
@@ -241,21 +256,33 @@ impl Dispatch {
         }
     }
 
-    fn pull(self: &Arc<Self>, mut exchange: Exchange) {
+    fn pull(self: &Arc<Self>, exchange: Exchange) {
         if self.forwarder.leads_here() {
-            return self.pulls.process(exchange, Role::Leader);
+            return self.pulls.process(exchange, Role::Leader, None);
         }
-        if !exchange.is_forwarded() && (self.follower_reads || !self.forwarder.knows_leader()) {
-            return self.pulls.process(exchange, Role::Follower);
+        if exchange.is_forwarded() || self.forwarder.hears_leader() && !self.follower_reads {
+            return self.pull_from_leader(exchange);
         }
+        // What it lacks, as it lags, the leader has.
+        let leader = self.forwarder.hears_leader().then(|| -> Run {
+            let dispatch = Arc::clone(self);
+            Arc::new(move |exchange| dispatch.pull_from_leader(exchange))
+        });
+        self.pulls
+            .process(exchange, Role::Follower, leader.as_ref());
+    }
+
+    /// Has the leader answer a pull, or this member if the leader cannot be reached.
+    fn pull_from_leader(self: &Arc<Self>, mut exchange: Exchange) {
         self.pulls.add_subscription(&mut exchange);
         let run = |role| -> Run {
             let pulls = Arc::clone(&self.pulls);
-            Arc::new(move |exchange| pulls.process(exchange, role))
+            Arc::new(move |exchange| pulls.process(exchange, role, None))
         };
         let route = Route {
             here: run(Role::Leader),
             otherwise: Some(run(Role::Follower)),
+            waits: false,
         };
         self.forwarder.to_leader(exchange, &route);
     }

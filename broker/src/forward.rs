@@ -1,15 +1,17 @@
 //! Takes a request to the leader, wherever it is: any member takes any client request.
 //!
 //! One hop at most: a request that another member forwarded is answered here, or refused with a mark that lets the
-//! other member look for the leader again. While an election runs, requests wait for its outcome.
+//! other member look for the leader again. While an election runs, requests wait for its outcome; when none can come
+//! about, they are refused at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raftmq_proto::code::request;
+use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::FORWARDED_FIELD;
-use raftmq_raft::{ForwardError, Group, Role, RoleState};
+use raftmq_raft::{Contact, ForwardError, Group, Loss, Role, RoleState};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -40,6 +42,8 @@ pub(crate) struct Route {
     /// Runs it on this member although it does not lead, for requests that may be answered so when the leader cannot
     /// be reached.
     pub(crate) otherwise: Option<Run>,
+    /// Whether it waits for an election; what this member answers as well without a leader need not.
+    pub(crate) waits: bool,
 }
 
 /// Finds the leader for requests that only it can answer.
@@ -62,12 +66,22 @@ impl Forwarder {
 
     /// Whether this member leads and may answer.
     pub(crate) fn leads_here(&self) -> bool {
-        self.group.role().borrow().serving
+        self.group.serves()
     }
 
-    /// Whether any member is known to lead.
-    pub(crate) fn knows_leader(&self) -> bool {
-        self.group.role().borrow().leader.is_some()
+    /// Whether another member leads and lives, as far as this one can tell.
+    pub(crate) fn hears_leader(&self) -> bool {
+        let leader = self.group.role().borrow().leader;
+        leader.is_some_and(|leader| leader != self.self_id)
+            && *self.group.contact().borrow() == Contact::Led
+    }
+
+    /// Why nobody can lead, if that is so.
+    fn loss(&self) -> Option<Arc<Loss>> {
+        match &*self.group.contact().borrow() {
+            Contact::Lost(loss) => Some(Arc::clone(loss)),
+            Contact::Led | Contact::Electing => None,
+        }
     }
 
     /// Takes the request to the leader, which is not this member at the moment.
@@ -83,8 +97,9 @@ impl Forwarder {
 
     fn look_for_leader(self: &Arc<Self>, mut exchange: Exchange, route: &Route, pause: Duration) {
         let Role { leader, state, .. } = *self.group.role().borrow();
+        let loss = self.loss();
         if exchange.is_forwarded() {
-            if state != RoleState::Leader || !pause.is_zero() {
+            if state != RoleState::Leader || !pause.is_zero() || loss.is_some() {
                 return refuse_forwarded(exchange, leader);
             }
             // Elected just now: its first entry is on its way.
@@ -100,6 +115,9 @@ impl Forwarder {
                 }
             });
             return;
+        }
+        if let Some(loss) = loss {
+            return self.end(exchange, route, &loss);
         }
         if exchange.arrived() + LEADER_WAIT <= Instant::now() {
             return give_up(exchange, route, leader);
@@ -127,52 +145,110 @@ impl Forwarder {
 
     async fn find_and_run(&self, exchange: Exchange, route: &Route) {
         let deadline = exchange.arrived() + LEADER_WAIT;
-        let mut role = self.group.role();
+        let (mut role, mut contact) = (self.group.role(), self.group.contact());
         loop {
             let known = *role.borrow_and_update();
+            if let Contact::Lost(loss) = contact.borrow_and_update().clone() {
+                return self.end(exchange, route, &loss);
+            }
             if known.serving {
                 return (route.here)(exchange);
             }
             if known.leader.is_some_and(|leader| leader != self.self_id) {
-                let timeout = forward_timeout(&exchange.request);
-                match self
-                    .group
-                    .forward(exchange.request.clone(), exchange.client(), timeout)
-                    .await
-                {
+                let (request, client) = (exchange.request.clone(), exchange.client());
+                match self.forward(request, client, route.waits).await {
                     Ok(mut reply) => {
                         if !reply.ext_fields.remove(NOT_LEADER_FIELD) {
                             return exchange.answer(reply.with_field(FORWARDED_FIELD, "true"));
                         }
                     }
-                    Err(error @ ForwardError::Unknown { .. }) => {
+                    Err(Unanswered::Unknown(why)) => {
                         return match &route.otherwise {
                             Some(otherwise) => otherwise(exchange),
                             None => {
-                                exchange.refuse(Refusal::error(format!("outcome unknown: {error}")))
+                                exchange.refuse(Refusal::error(format!("outcome unknown: {why}")))
                             }
                         };
                     }
-                    Err(error) => {
+                    Err(Unanswered::NotDone(error)) => {
                         tracing::debug!(%error, "request not forwarded, looking for the leader again")
                     }
                 }
             }
             let now = Instant::now();
-            if now >= deadline {
+            if now >= deadline || !route.waits {
                 return give_up(exchange, route, known.leader);
             }
-            // A change of role ends the wait; the pause covers a leader that is known and not reachable yet.
+            // A change ends the wait; the pause covers a leader that is known and not reachable yet.
             let pause = RETRY_PAUSE.min(deadline - now);
-            let closed = matches!(
-                tokio::time::timeout(pause, role.changed()).await,
-                Ok(Err(_))
-            );
-            if closed {
+            let changed = async {
+                tokio::select! {
+                    changed = role.changed() => changed,
+                    changed = contact.changed() => changed,
+                }
+            };
+            if matches!(tokio::time::timeout(pause, changed).await, Ok(Err(_))) {
                 return exchange.refuse(Refusal::busy("this member is shutting down"));
             }
         }
     }
+
+    /// Waits for the leader's answer as long as there is one to wait for.
+    async fn forward(
+        &self,
+        request: RemotingCommand,
+        client: SocketAddr,
+        waits: bool,
+    ) -> Result<RemotingCommand, Unanswered> {
+        let timeout = forward_timeout(&request);
+        let mut contact = self.group.contact();
+        let gone = async {
+            let is_gone = |contact: &Contact| match contact {
+                Contact::Led => false,
+                // It may be slow to say that it lives, and what it was sent it may do.
+                Contact::Electing => !waits,
+                Contact::Lost(_) => true,
+            };
+            let found = contact.wait_for(is_gone).await;
+            match found.map(|contact| contact.clone()) {
+                Ok(Contact::Lost(loss)) => Unanswered::Unknown(self.text(&loss)),
+                Ok(_) => Unanswered::Unknown("the leader is not heard any more".to_owned()),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reply = self.group.forward(request, client, timeout) => {
+                reply.map_err(|error| match error {
+                    ForwardError::Unknown { .. } => Unanswered::Unknown(error.to_string()),
+                    error => Unanswered::NotDone(error),
+                })
+            }
+            gone = gone => Err(gone),
+        }
+    }
+
+    /// Nobody can lead, so there is nothing to wait for.
+    fn end(&self, exchange: Exchange, route: &Route, loss: &Loss) {
+        match &route.otherwise {
+            Some(otherwise) => otherwise(exchange),
+            None => exchange.refuse(Refusal::new(
+                response::SERVICE_NOT_AVAILABLE,
+                format!("{}; nothing was done, try again", self.text(loss)),
+            )),
+        }
+    }
+
+    fn text(&self, loss: &Loss) -> String {
+        format!("group {} has {loss}", self.group.name())
+    }
+}
+
+/// Why the leader did not answer.
+enum Unanswered {
+    /// It may have done what it was asked.
+    Unknown(String),
+    /// It did nothing.
+    NotDone(ForwardError),
 }
 
 fn refuse_forwarded(exchange: Exchange, leader: Option<u64>) {

@@ -1,25 +1,23 @@
 //! Reads of the group's applied state, for processors.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use raftmq_proto::body::{SubscriptionGroupConfig, TopicConfig};
 use raftmq_raft::Group;
 
-use crate::locks::LockTable;
+use crate::locks::Locks;
 use crate::send::checks::Lookup;
 
 /// Topics, groups and records as this member has applied them.
 #[derive(Clone)]
 pub(crate) struct GroupLookup {
     group: Group,
-    locks: Arc<Mutex<LockTable>>,
+    locks: Arc<Locks>,
 }
 
 impl GroupLookup {
-    pub(crate) fn new(group: Group, locks: Arc<Mutex<LockTable>>) -> GroupLookup {
+    pub(crate) fn new(group: Group, locks: Arc<Locks>) -> GroupLookup {
         GroupLookup { group, locks }
     }
 
@@ -39,6 +37,6 @@ impl Lookup for GroupLookup {
     }
 
     fn holds_locks(&self, group: &str) -> bool {
-        self.locks.lock().is_any_live(group, Instant::now())
+        self.locks.is_any_live(group)
     }
 }

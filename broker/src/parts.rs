@@ -15,7 +15,7 @@ use crate::config::{GroupConfig, NodeConfig};
 use crate::creator::Creator;
 use crate::dispatch::Dispatch;
 use crate::forward::{Forwarder, Run};
-use crate::locks::LockTable;
+use crate::locks::Locks;
 use crate::lookup::GroupLookup;
 use crate::offsets::Offsets;
 use crate::pull::hold::HoldTable;
@@ -40,7 +40,7 @@ pub(crate) struct Parts {
     pub(crate) pulls: Arc<PullProcessor>,
     pub(crate) creator: Creator,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) locks: Arc<Mutex<LockTable>>,
+    pub(crate) locks: Arc<Locks>,
     pub(crate) retention: Arc<Retention>,
     /// The creator's task.
     pub(crate) creating: JoinHandle<()>,
@@ -62,7 +62,7 @@ impl Parts {
         };
         let (creator, creating) = Creator::start(group.clone());
         let stats = Arc::new(Stats::default());
-        let locks = Arc::new(Mutex::new(LockTable::default()));
+        let locks = Arc::new(Locks::new(group.clone()));
         let recent_bytes = memory_bytes() / 100 * node.pull.recent_percent;
         let offsets = Arc::new(Offsets::new(group.clone(), recent_bytes));
         let clients = Arc::new(Clients {
@@ -89,6 +89,7 @@ impl Parts {
             stats: Arc::clone(&stats),
             holds: Mutex::new(HoldTable::new(node.pull.held_max)),
             recent_bytes,
+            has_endpoint: node.endpoint.is_some(),
             runtime: runtime.clone(),
         });
         let retention = Arc::new(Retention::new(group.clone(), node.retention.clone()));

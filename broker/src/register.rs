@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::admin::Names;
 use crate::config::NameserverConfig;
 use crate::endpoint::Access;
+use crate::pull::follower_id;
 
 /// How long one nameserver may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,9 +81,7 @@ pub(crate) struct Changes {
 
 impl Card {
     fn follower_id(&self) -> i64 {
-        i64::try_from(self.self_id)
-            .unwrap_or(i64::MAX)
-            .saturating_add(1)
+        follower_id(self.self_id)
     }
 
     /// Addresses to register, and the broker id of each.

@@ -16,6 +16,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::contact::{Contact, Loss, lost};
 use crate::members::{MemberChange, MemberError, MemberStatus, Members};
 use crate::network::{ForwardError, ForwardHandler, Forwarder, Supply};
 use crate::options::{GroupOptions, Peer, StartError};
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) proposer: ProposerHandle,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) lease: Lease,
+    pub(crate) contact: watch::Receiver<Contact>,
     pub(crate) fatal: watch::Receiver<Option<Arc<str>>>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
@@ -211,6 +213,23 @@ impl Group {
         self.inner.lease.holds()
     }
 
+    /// Whether anybody can lead, as seen from this member: now and at every change.
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.inner.contact.clone()
+    }
+
+    /// Returns why nobody can lead the group, once that is so.
+    pub async fn lost(&self) -> Arc<Loss> {
+        lost(self.contact()).await
+    }
+
+    /// Whether this member leads, has applied what earlier leaders acknowledged, and does not know
+    /// that too few members answer.
+    pub fn serves(&self) -> bool {
+        self.inner.role.borrow().serving
+            && !matches!(*self.inner.contact.borrow(), Contact::Lost(_))
+    }
+
     /// Why this member can no longer take part, once it cannot: its Raft core or its store has
     /// failed, and the process should end with this reason.
     pub fn fatal(&self) -> watch::Receiver<Option<Arc<str>>> {
@@ -235,12 +254,12 @@ impl Group {
         }
         // A round of heartbeats, not the lease: a process that was frozen must not vouch with what
         // it knew before.
-        match self
-            .inner
-            .raft
-            .ensure_linearizable(ReadPolicy::ReadIndex)
-            .await
-        {
+        let confirmed = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let confirmed = tokio::select! {
+            confirmed = confirmed => confirmed,
+            _lost = self.lost() => return Err(NotLeader { leader: None }),
+        };
+        match confirmed {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 Err(NotLeader {

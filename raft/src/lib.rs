@@ -19,6 +19,7 @@
 //! delay a heartbeat.
 
 mod blocking;
+mod contact;
 mod encoding;
 mod group;
 mod log_storage;
@@ -58,6 +59,7 @@ mod pb {
 /// Directive for `tracing`'s `EnvFilter` that keeps openraft's and its transport's own lines out.
 pub const LOG_FILTER: &str = "openraft=error,tonic=warn,h2=warn,hyper=warn,tower=warn";
 
+pub use contact::{Contact, Loss};
 pub use group::{Group, MemberProgress, NotLeader, Watermarks};
 pub use members::{MemberChange, MemberError, MemberRole, MemberStatus};
 pub use network::{ForwardError, ForwardHandler};

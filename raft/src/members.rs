@@ -521,7 +521,7 @@ fn known(membership: &StoredMembership, id: u64) -> Result<(), MemberError> {
     Err(MemberError::Unknown { id, members })
 }
 
-fn names(ids: impl Iterator<Item = u64>) -> String {
+pub(crate) fn names(ids: impl Iterator<Item = u64>) -> String {
     let ids: Vec<String> = ids.map(|id| format!("n{id}")).collect();
     ids.join(", ")
 }

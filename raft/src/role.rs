@@ -92,17 +92,21 @@ impl Lease {
 
     /// True when this member leads and its lease holds now.
     pub(crate) fn holds(&self) -> bool {
+        self.age().is_some_and(|age| age < self.length)
+    }
+
+    /// How long ago a quorum was asked that answered, when this member leads.
+    pub(crate) fn age(&self) -> Option<Duration> {
         let metrics = self.metrics.borrow_watched();
         if metrics.state != ServerState::Leader {
-            return false;
-        }
-        // The time at which the acknowledged request was sent.
-        let acked = metrics.last_quorum_acked;
-        if acked.is_some_and(|at| openraft::Instant::elapsed(&*at) < self.length) {
-            return true;
+            return None;
         }
         let mut voters = metrics.membership_config.voter_ids();
-        voters.next() == Some(self.id) && voters.next().is_none()
+        if voters.next() == Some(self.id) && voters.next().is_none() {
+            return Some(Duration::ZERO);
+        }
+        let acked = metrics.last_quorum_acked;
+        acked.map(|at| openraft::Instant::elapsed(&*at))
     }
 
     /// How long it lasts without an answer of a quorum.

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::contact::{self, Contact};
 use crate::group::Inner;
 use crate::log_storage::{LogStorage, VoteKeeper};
 use crate::members::{Members, Removal, finish_changes};
@@ -220,12 +221,24 @@ pub(crate) async fn start(
         raft: raft.clone(),
         store: store.clone(),
         network: network.clone(),
-        heard,
+        heard: heard.clone(),
         supply: supply.clone(),
         standing: standing_seen.clone(),
         removed: removed_tell,
     };
     tokio::spawn(removal.run());
+    let (contact_tell, contact) = watch::channel(Contact::Electing);
+    let watch = contact::Watch {
+        group: options.group.clone(),
+        id: options.self_id,
+        raft: raft.clone(),
+        network: network.clone(),
+        lease: lease.clone(),
+        heard,
+        removed: removed.clone(),
+        contact: contact_tell,
+    };
+    tokio::spawn(watch.run());
     let members = Members {
         options: options.clone(),
         raft: raft.clone(),
@@ -256,6 +269,7 @@ pub(crate) async fn start(
         proposer: proposer_handle,
         role,
         lease,
+        contact,
         fatal,
         standing: standing_seen,
         restart,

@@ -95,6 +95,7 @@ fn require_fresh_pull(mut connection: Connection, queue: i32, last: i64) -> Resu
                 Ok(())
             }
             response::PULL_RETRY_IMMEDIATELY => Ok(()),
+            response::PULL_NOT_FOUND if pulled.next == last => Ok(()),
             code => bail!(
                 "queue {queue}: offset {last} had been acknowledged, the woken leader says code {code}, next {}",
                 pulled.next

@@ -3,15 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use raftmq_tests::calls;
+use anyhow::{Context, Result, ensure};
+use raftmq_tests::calls::{self, Refusal, response};
 use raftmq_tests::clock::Nanos;
+use raftmq_tests::cluster::{Cluster, GROUP};
 use raftmq_tests::figures::{ms, say};
 use raftmq_tests::history::History;
 use raftmq_tests::network::Network;
+use raftmq_tests::preload::preload;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
-use raftmq_tests::wait::pause;
+use raftmq_tests::wait::{pause, wait_ok};
 use raftmq_tests::wire::Connection;
 
 /// A case and its name.
@@ -24,6 +26,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_leader_that_cannot_speak", || leader_half_cut_off(Mute)),
     ("a_follower_cut_off_does_not_disturb", follower_cut_off),
     ("a_member_between_two_that_do_not_see_each_other", chain),
+    ("a_member_alone_serves_reads_and_refuses_the_rest", alone),
     ("one_cut_after_another", storm),
 ];
 
@@ -208,6 +211,190 @@ fn chain() -> Result<()> {
         heal(&network, &mut trial)?;
     }
     trial.finish()
+}
+
+/// What came of one question asked again and again: when it was last answered, when it was first refused, and how long the
+/// longest refusal took that began a second or more after the cut.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    answered: Option<Nanos>,
+    refused: Option<Nanos>,
+    slowest: Duration,
+}
+
+fn ask(
+    address: &str,
+    stop: &AtomicBool,
+    cut: &std::sync::OnceLock<Nanos>,
+    question: impl Fn(&mut Connection) -> Result<()>,
+) -> Result<Asked> {
+    let mut asked = Asked::default();
+    let mut connection = Connection::open(address)?;
+    while !stop.load(Ordering::Relaxed) {
+        let began = Nanos::now();
+        match question(&mut connection) {
+            Ok(()) => asked.answered = Some(Nanos::now()),
+            Err(error) if error.is::<Refusal>() => {
+                let cut = cut
+                    .get()
+                    .with_context(|| format!("before the cut: {error:#}"))?;
+                asked.refused.get_or_insert_with(Nanos::now);
+                if began.since(*cut) > Duration::from_secs(1) {
+                    asked.slowest = asked.slowest.max(began.elapsed());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        pause(Duration::from_millis(5));
+    }
+    Ok(asked)
+}
+
+/// A member that sees neither of the others, once the leader and once a follower: it acknowledges nothing, answers no
+/// question for offsets once its lease is over, soon refuses at once, and goes on serving what it has applied. A consumer
+/// that was further already is not sent back, and gets the rest when the network is whole again.
+fn alone() -> Result<()> {
+    let _turn = turn()?;
+    let network = Network::new(3)?;
+    let mut cluster = Cluster::start(network.options())?;
+    cluster.create_topic(TOPIC, 1)?;
+    let mut end = 0;
+    for leads in [true, false] {
+        let leader = cluster.wait_leader()?;
+        let member = if leads { leader } else { (leader + 1) % 3 };
+        let other = (member + 1) % 3;
+        let address = cluster.members[member].address();
+        preload(&address, TOPIC, 1, 1_000, &History::default())?;
+        end += 1_000;
+        let mut reader = Connection::open(&address)?;
+        let pull = |reader: &mut Connection, offset| {
+            calls::pull(reader, "ALONE", TOPIC, 0, offset, Duration::ZERO)
+        };
+        pull(&mut reader, 0)?;
+        calls::update_offset(&mut reader, "ALONE", TOPIC, 0, end)?;
+        pause(Duration::from_millis(300));
+
+        let (stop, cut) = (AtomicBool::new(false), std::sync::OnceLock::new());
+        let asked = std::thread::scope(|scope| -> Result<Vec<Asked>> {
+            let asking = [
+                scope.spawn(|| {
+                    ask(&address, &stop, &cut, |c| {
+                        calls::send(c, &calls::send_request(GROUP, 0, "", b"x")).map(drop)
+                    })
+                }),
+                scope.spawn(|| {
+                    ask(&address, &stop, &cut, |c| {
+                        calls::max_offset(c, TOPIC, 0).map(drop)
+                    })
+                }),
+                scope.spawn(|| {
+                    ask(&address, &stop, &cut, |c| {
+                        calls::query_offset(c, "ALONE", TOPIC, 0).map(drop)
+                    })
+                }),
+                scope.spawn(|| {
+                    ask(&address, &stop, &cut, |c| {
+                        calls::update_offset(c, "ALONE", TOPIC, 0, end)
+                    })
+                }),
+            ];
+            pause(Duration::from_millis(300));
+            for peer in (0..3).filter(|peer| *peer != member) {
+                network.cut(member, peer)?;
+            }
+            cut.get_or_init(Nanos::now);
+            pause(Duration::from_millis(3_000));
+            stop.store(true, Ordering::Relaxed);
+            let mut asked = Vec::new();
+            for thread in asking {
+                let outcome = thread.join();
+                asked.push(
+                    outcome.map_err(|_panic| anyhow::anyhow!("an asking thread panicked"))??,
+                );
+            }
+            Ok(asked)
+        })?;
+        let cut = *cut.get().context("cut")?;
+        let after = |time: Option<Nanos>| time.map_or(Duration::ZERO, |time| time.since(cut));
+        let what = ["send", "max offset", "consumer offset", "save of an offset"];
+        for (what, asked) in what.into_iter().zip(asked) {
+            say(format!(
+                "{} cut off: last {what} answered {} after the cut, first refused {}, the slowest refusal after a second {}",
+                if leads { "leader" } else { "follower" },
+                ms(after(asked.answered)),
+                ms(after(asked.refused)),
+                ms(asked.slowest)
+            ));
+            // One lease, and time for a machine that is busy.
+            ensure!(
+                after(asked.answered) < Duration::from_millis(350 + 250),
+                "{what}: {asked:?}"
+            );
+            ensure!(
+                asked.refused.is_some() && after(asked.refused) < Duration::from_millis(1_500),
+                "{what}: {asked:?}"
+            );
+            ensure!(
+                asked.slowest < Duration::from_millis(500),
+                "{what}: {asked:?}"
+            );
+        }
+
+        // The others go on, and so does a consumer that reads from them.
+        cluster.wait_member(other)?;
+        preload(
+            &cluster.members[other].address(),
+            TOPIC,
+            1,
+            1_000,
+            &History::default(),
+        )?;
+        let begin = pull(&mut reader, 0)?;
+        ensure!(
+            begin.code == response::SUCCESS && begin.next > 0,
+            "{begin:?}"
+        );
+        for offset in [end, end + 1, end + 1_000] {
+            let beyond = pull(&mut reader, offset)?;
+            ensure!(
+                (beyond.code, beyond.next) == (response::PULL_NOT_FOUND, offset),
+                "{beyond:?}"
+            );
+        }
+        let mut held = Connection::open(&address)?;
+        held.write(&calls::pull_request(
+            "ALONE",
+            TOPIC,
+            0,
+            end + 500,
+            Duration::from_secs(20),
+        ))?;
+        pause(Duration::from_millis(300));
+        network.heal()?;
+        let pulled = calls::pulled(held.read(Duration::from_secs(20))?)?;
+        ensure!(
+            pulled.next >= end + 500,
+            "sent back from {} to {}",
+            end + 500,
+            pulled.next
+        );
+        end += 1_000;
+        cluster.wait_member(member)?;
+        wait_ok(
+            "the rest to be read",
+            BACK_WITHIN,
+            Duration::from_millis(20),
+            || {
+                let last = pull(&mut reader, end - 1)?;
+                ensure!(
+                    (last.code, last.next) == (response::SUCCESS, end),
+                    "{last:?}"
+                );
+                Ok(())
+            },
+        )?;
+    }
+    cluster.passed()
 }
 
 /// Cuts of every kind, one after another without waiting for order to return, with kills in between. `RAFTMQ_SEED` repeats

@@ -233,6 +233,10 @@ pub struct Pulled {
     pub min: i64,
     /// One above the largest offset of the queue.
     pub max: i64,
+    /// The broker id to pull from next.
+    pub suggested: i64,
+    /// Whether the member that was asked had another one answer.
+    pub forwarded: bool,
     /// Records back to back.
     pub body: Vec<u8>,
 }
@@ -272,6 +276,8 @@ pub fn pulled(reply: Reply) -> Result<Pulled> {
         next: reply.number("nextBeginOffset")?,
         min: reply.number("minOffset")?,
         max: reply.number("maxOffset")?,
+        suggested: reply.number("suggestWhichBrokerId")?,
+        forwarded: reply.fields.contains_key("raftmqForwarded"),
         body: reply.body,
     })
 }

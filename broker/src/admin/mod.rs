@@ -15,7 +15,6 @@ pub(crate) mod topics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use raftmq_proto::body::{LockBatchRequestBody, LockBatchResponseBody};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_raft::Group;
@@ -23,8 +22,8 @@ use raftmq_raft::Group;
 use crate::clients::Clients;
 use crate::config::{QueryConfig, TopicConfigs};
 use crate::creator::Creator;
-use crate::exchange::{Exchange, Outcome, Refusal};
-use crate::locks::LockTable;
+use crate::exchange::{Outcome, Refusal};
+use crate::locks::{Claim, Locks};
 use crate::offsets::Offsets;
 use crate::pull::PullProcessor;
 use crate::register::Registered;
@@ -43,7 +42,7 @@ pub(crate) struct Admin {
     pub(crate) offsets: Arc<Offsets>,
     pub(crate) pulls: Arc<PullProcessor>,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) locks: Arc<Mutex<LockTable>>,
+    pub(crate) locks: Arc<Locks>,
     pub(crate) retention: Arc<Retention>,
     /// Every configuration key with its value.
     pub(crate) settings: BTreeMap<String, String>,
@@ -58,15 +57,9 @@ pub(crate) struct Names {
 }
 
 impl Admin {
-    /// 41.
-    pub(crate) fn lock(&self, exchange: &Exchange) -> Outcome {
-        let body = lock_body(exchange)?;
-        let queues: Vec<_> = body.mq_set.into_iter().collect();
-        let now = std::time::Instant::now();
-        let held = self
-            .locks
-            .lock()
-            .lock(&body.consumer_group, &body.client_id, &queues, now);
+    /// 41. The caller has confirmed that this member still leads.
+    pub(crate) async fn lock(&self, request: &RemotingCommand) -> Outcome {
+        let held = self.locks.lock(claim(request)?).await?;
         let answer = LockBatchResponseBody {
             lock_ok_mq_set: held.into_iter().collect(),
         };
@@ -74,19 +67,20 @@ impl Admin {
     }
 
     /// 42.
-    pub(crate) fn unlock(&self, exchange: &Exchange) -> Outcome {
-        let body = lock_body(exchange)?;
-        let queues: Vec<_> = body.mq_set.into_iter().collect();
-        self.locks
-            .lock()
-            .unlock(&body.consumer_group, &body.client_id, &queues);
+    pub(crate) async fn unlock(&self, request: &RemotingCommand) -> Outcome {
+        self.locks.unlock(claim(request)?).await?;
         Ok(RemotingCommand::success())
     }
 }
 
-fn lock_body(exchange: &Exchange) -> Result<LockBatchRequestBody, Refusal> {
-    LockBatchRequestBody::from_json(&exchange.request.body.to_bytes())
-        .map_err(|error| Refusal::error(format!("queues to lock: {error}")))
+fn claim(request: &RemotingCommand) -> Result<Claim, Refusal> {
+    let body = LockBatchRequestBody::from_json(&request.body.to_bytes())
+        .map_err(|error| Refusal::error(format!("queues to lock: {error}")))?;
+    Ok(Claim {
+        group: body.consumer_group,
+        client: body.client_id,
+        queues: body.mq_set.into_iter().collect(),
+    })
 }
 
 /// An offset as the wire has it.

@@ -88,7 +88,7 @@ impl Clients {
                 .iter()
                 .map(|data| data.group_name.as_str()),
         );
-        if missing.is_empty() || !self.group.role().borrow().serving {
+        if missing.is_empty() || !self.group.serves() {
             return exchange.answer(answer);
         }
         let clients = Arc::clone(self);

@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 use raftmq_proto::body::{MASTER_ID, SubscriptionGroupConfig};
 use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
-use raftmq_proto::header::{Header, PullMessageRequestHeader, PullMessageResponseHeader};
+use raftmq_proto::header::{
+    Header, PullMessageRequestHeader, PullMessageResponseHeader, UpdateConsumerOffsetRequestHeader,
+};
 use raftmq_proto::message::pull_sys_flag;
-use raftmq_raft::Group;
+use raftmq_raft::{Contact, Group};
 use raftmq_store::state::{ApplyObserver, Arrival, State, Unit};
 use tokio::runtime::Handle;
 
@@ -27,6 +29,7 @@ use crate::clients::Clients;
 use crate::config::PullConfig;
 use crate::creator::{Change, Creator};
 use crate::exchange::{Exchange, Refusal};
+use crate::forward::Run;
 use crate::offsets::Offsets;
 use crate::stats::Stats;
 use checks::{Allowed, Facts, Registered, Rules};
@@ -42,12 +45,21 @@ const TICKS_BETWEEN_RECHECKS: u32 = 50;
 /// Woken pulls answered by one task; more of them are spread over the workers.
 const WOKEN_PER_TASK: usize = 64;
 
+/// How long the leader may take to save an offset that came with a pull.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A member that has not answered the leader for this long is no place to send readers to.
+const LIVING: Duration = Duration::from_secs(1);
+
+/// How often a pull of something damaged looks again before it is refused, and the time between two looks.
+const MENDING_LOOKS: u32 = 20;
+const MENDING_LOOK: Duration = Duration::from_millis(50);
+
 /// In whose name this member answers a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It corrects offsets and saves those that come along.
     Leader,
-    /// It answers from what it has applied, which may lag.
+    /// It answers from what it has applied, which may lag: it never moves a client back.
     Follower,
 }
 
@@ -72,6 +84,8 @@ pub(crate) struct PullProcessor {
     pub(crate) stats: Arc<Stats>,
     pub(crate) holds: Mutex<HoldTable<Pull>>,
     pub(crate) recent_bytes: u64,
+    /// Whether broker 0 is an address that only a leader with a quorum has.
+    pub(crate) has_endpoint: bool,
     pub(crate) runtime: Handle,
 }
 
@@ -94,26 +108,30 @@ impl Queue for AppliedQueue<'_> {
             .map_err(|error| error.to_string())
     }
 
-    fn record(&self, unit: &Unit) -> Option<Bytes> {
-        self.state.record(unit).ok()
+    fn record(&self, unit: &Unit) -> Result<Option<Bytes>, String> {
+        match self.state.record(unit) {
+            Ok(record) => Ok(Some(record)),
+            Err(_) if unit.physical_offset < self.state.log_start() => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
 impl PullProcessor {
-    /// Handles one pull.
-    pub(crate) fn process(self: &Arc<Self>, exchange: Exchange, role: Role) {
+    /// Handles one pull. `leader` takes what a follower lacks to the leader.
+    pub(crate) fn process(self: &Arc<Self>, exchange: Exchange, role: Role, leader: Option<&Run>) {
         let header = match exchange.header::<PullMessageRequestHeader>() {
             Ok(header) => header,
             Err(refusal) => return exchange.refuse(refusal),
         };
         let known = self.group.store().state.group(&header.consumer_group);
         if known.is_some() || !self.clients.may_create(&header.consumer_group) {
-            return self.start(exchange, header, known, role);
+            return self.start(exchange, header, known, role, leader);
         }
         // It has the settings that it is made with, or will be, also while it cannot be made.
         let made = SubscriptionGroupConfig::new(&header.consumer_group);
         if role == Role::Follower {
-            return self.start(exchange, header, Some(Arc::new(made)), role);
+            return self.start(exchange, header, Some(Arc::new(made)), role, leader);
         }
         let processor = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -121,7 +139,7 @@ impl PullProcessor {
             if let Err(refusal) = processor.creator.carry_out(vec![missing]).await {
                 tracing::debug!(remark = refusal.remark, "group of a pull not made yet");
             }
-            processor.start(exchange, header, Some(Arc::new(made)), role);
+            processor.start(exchange, header, Some(Arc::new(made)), role, None);
         });
     }
 
@@ -131,6 +149,7 @@ impl PullProcessor {
         header: PullMessageRequestHeader,
         group: Option<Arc<SubscriptionGroupConfig>>,
         role: Role,
+        leader: Option<&Run>,
     ) {
         let facts = Facts {
             is_lite: exchange.request.code == request::LITE_PULL_MESSAGE,
@@ -141,6 +160,9 @@ impl PullProcessor {
         let allowed = match checks::check(&self.rules, &header, facts) {
             Ok(allowed) => allowed,
             Err(refusal) => {
+                if let Some(leader) = leader {
+                    return leader(exchange);
+                }
                 tracing::debug!(
                     client = %exchange.client(),
                     topic = header.topic,
@@ -168,9 +190,11 @@ impl PullProcessor {
             role,
         };
         self.note_offsets(&pull);
-        match self.read(&pull) {
-            Ok(reading) if self.should_hold(&pull, &reading) => self.hold(pull),
-            outcome => self.answer(pull, outcome),
+        match (self.read(&pull), leader) {
+            (Err(_), Some(leader)) => leader(pull.exchange),
+            (Ok(reading), Some(leader)) if reading.status.is_unsure() => leader(pull.exchange),
+            (Ok(reading), _) if self.should_hold(&pull, &reading) => self.hold(pull),
+            (outcome, _) => self.answer(pull, outcome),
         }
     }
 
@@ -212,10 +236,13 @@ impl PullProcessor {
     }
 
     fn note_offsets(&self, pull: &Pull) {
+        let Pull { header, .. } = pull;
         if pull.role != Role::Leader {
+            if pull_sys_flag::has_commit_offset(header.sys_flag) {
+                self.pass_on_offset(pull);
+            }
             return;
         }
-        let Pull { header, .. } = pull;
         self.offsets.note_pull(
             &pull.group,
             &pull.topic,
@@ -232,6 +259,34 @@ impl PullProcessor {
         {
             tracing::debug!(remark = refusal.remark, "offset of a pull not saved");
         }
+    }
+
+    /// Sends an offset that came with a pull to the leader. Without one it is lost; the client saves it again.
+    fn pass_on_offset(&self, pull: &Pull) {
+        let Pull { header, .. } = pull;
+        let (group, topic, queue_id) = (&header.consumer_group, &header.topic, header.queue_id);
+        let saved = self
+            .group
+            .store()
+            .state
+            .consumer_offset(group, topic, queue_id);
+        if saved >= Some(header.commit_offset) || *self.group.contact().borrow() != Contact::Led {
+            return;
+        }
+        let update = UpdateConsumerOffsetRequestHeader {
+            consumer_group: group.clone(),
+            topic: topic.clone(),
+            queue_id,
+            commit_offset: header.commit_offset,
+        };
+        let request =
+            RemotingCommand::request(request::UPDATE_CONSUMER_OFFSET).with_header(&update);
+        let (members, client) = (self.group.clone(), pull.exchange.client());
+        self.runtime.spawn(async move {
+            if let Err(error) = members.forward(request, client, SAVE_TIMEOUT).await {
+                tracing::debug!(%error, "offset of a pull not saved");
+            }
+        });
     }
 
     fn read(&self, pull: &Pull) -> Result<Reading, String> {
@@ -263,7 +318,7 @@ impl PullProcessor {
 
     /// Whether the pull waits. A follower that lags waits too, rather than moving the client's offset.
     fn should_hold(&self, pull: &Pull, reading: &Reading) -> bool {
-        let lags = pull.role == Role::Follower && reading.status == Status::OffsetOverflowBadly;
+        let lags = pull.role == Role::Follower && reading.status.is_behind();
         let nothing = reading.status.code(pull.header.queue_offset) == response::PULL_NOT_FOUND;
         pull_sys_flag::has_suspend(pull.header.sys_flag) && (nothing || lags)
     }
@@ -316,15 +371,16 @@ impl PullProcessor {
         self.answer(pull, outcome);
     }
 
-    /// Answers a pull. Before a client's offset is moved it has to be certain that this member still leads: one that
-    /// was deposed and lags would send consumers back.
+    /// Answers a pull. Before a client's offset is moved it has to be certain that this member still leads and has applied
+    /// what is committed: one that was deposed would send consumers back, and so would one that is slower to apply than a
+    /// follower that they read from.
     fn answer(self: &Arc<Self>, mut pull: Pull, outcome: Result<Reading, String>) {
         let reading = match outcome {
             Ok(reading) => reading,
             Err(error) => {
                 let (topic, queue_id) = (&pull.topic, pull.header.queue_id);
                 tracing::error!(%topic, queue_id, error, "queue not readable");
-                return pull.exchange.refuse(Refusal::error(error));
+                return self.wait_for_mending(pull, error);
             }
         };
         let moves = reading.status.code(pull.header.queue_offset) == response::PULL_OFFSET_MOVED;
@@ -335,8 +391,26 @@ impl PullProcessor {
         self.runtime.spawn(async move {
             if processor.group.confirm_leadership().await.is_err() {
                 pull.role = Role::Follower;
+                return processor.reply(pull, reading);
             }
-            processor.reply(pull, reading);
+            match processor.read(&pull) {
+                Ok(reading) => processor.reply(pull, reading),
+                Err(error) => pull.exchange.refuse(Refusal::error(error)),
+            }
+        });
+    }
+
+    /// What is damaged is mended from another member, normally within milliseconds.
+    fn wait_for_mending(self: &Arc<Self>, pull: Pull, error: String) {
+        let processor = Arc::clone(self);
+        self.runtime.spawn(async move {
+            for _ in 0..MENDING_LOOKS {
+                tokio::time::sleep(MENDING_LOOK).await;
+                if let Ok(reading) = processor.read(&pull) {
+                    return processor.answer(pull, Ok(reading));
+                }
+            }
+            pull.exchange.refuse(Refusal::error(error));
         });
     }
 
@@ -349,26 +423,25 @@ impl PullProcessor {
             topic,
             role,
         } = pull;
-        let mut code = reading.status.code(header.queue_offset);
-        let mut next = i64::try_from(reading.next).unwrap_or(i64::MAX);
-        let mut suggest = self.suggested(&allowed.group, &reading);
-        if role == Role::Follower && reading.status != Status::Found {
-            suggest = MASTER_ID;
-            if code != response::PULL_NOT_FOUND {
-                // Only the leader knows the queue's true bounds.
-                code = response::PULL_RETRY_IMMEDIATELY;
-                if reading.status != Status::NoMatchedMessage {
-                    next = header.queue_offset;
-                }
-            }
-        }
+        let role = match self.group.serves() {
+            true => role,
+            false => Role::Follower,
+        };
+        let (code, next) = match role {
+            Role::Leader => (reading.status.code(header.queue_offset), reading.next),
+            Role::Follower => reading.status.answer_of_follower(&reading, &header),
+        };
+        let suggest = match role {
+            Role::Leader => self.suggested_by_leader(&allowed.group, &reading),
+            Role::Follower => self.suggested_by_follower(&allowed.group, &reading),
+        };
         match reading.status {
             Status::Found => self.stats.found(&group, &topic, reading.records.len()),
             _ => self.stats.missed(),
         }
         let answer_header = PullMessageResponseHeader {
             suggest_which_broker_id: suggest,
-            next_begin_offset: next,
+            next_begin_offset: i64::try_from(next).unwrap_or(i64::MAX),
             min_offset: i64::try_from(reading.min).unwrap_or(i64::MAX),
             max_offset: i64::try_from(reading.max).unwrap_or(i64::MAX),
             topic_sys_flag: Some(allowed.topic.topic_sys_flag),
@@ -382,18 +455,51 @@ impl PullProcessor {
     }
 
     /// The broker id to pull from next: a group far behind is sent to a follower when those may be read.
-    fn suggested(&self, group: &SubscriptionGroupConfig, reading: &Reading) -> i64 {
+    fn suggested_by_leader(&self, group: &SubscriptionGroupConfig, reading: &Reading) -> i64 {
         if !self.config.follower_reads {
             return MASTER_ID;
         }
-        let end = self.group.store().log.end_position();
-        let is_far_behind =
-            reading.status == Status::Found && end.saturating_sub(reading.end) > self.recent_bytes;
-        if is_far_behind {
+        let wanted = if self.is_far_behind(reading) {
             group.which_broker_when_consume_slowly
         } else {
             group.broker_id
+        };
+        if wanted == MASTER_ID {
+            return MASTER_ID;
         }
+        let own = self.group.self_id();
+        let progress = self.group.progress();
+        let living = progress
+            .iter()
+            .filter(|member| member.id != own && member.silent.is_some_and(|time| time < LIVING));
+        living_follower(wanted, living.map(|member| follower_id(member.id)))
+    }
+
+    /// The same on a follower. A group that it is told to serve stays; so does any while there is no leader.
+    fn suggested_by_follower(&self, group: &SubscriptionGroupConfig, reading: &Reading) -> i64 {
+        // A leader that is cut off is still registered as such; over the endpoint it is not reached any more.
+        let own = if self.group.role().borrow().serving && !self.has_endpoint {
+            MASTER_ID
+        } else {
+            follower_id(self.group.self_id())
+        };
+        if *self.group.contact().borrow() != Contact::Led {
+            return own;
+        }
+        if !self.config.follower_reads || reading.status != Status::Found {
+            return MASTER_ID;
+        }
+        if self.is_far_behind(reading) {
+            own
+        } else {
+            group.broker_id
+        }
+    }
+
+    fn is_far_behind(&self, reading: &Reading) -> bool {
+        let end = self.group.store().log.end_position();
+        let looked_at = matches!(reading.status, Status::Found | Status::NoMatchedMessage);
+        looked_at && end.saturating_sub(reading.end) > self.recent_bytes
     }
 
     /// Times held pulls out, for as long as the member runs.
@@ -418,15 +524,24 @@ impl PullProcessor {
         }
     }
 
-    /// Answers held pulls whenever another member leads: their clients ask again and reach it.
+    /// Answers held pulls whenever another member leads, or nobody can any more: their clients ask again, where they are
+    /// told to.
     pub(crate) async fn run_leader_changes(self: Arc<Self>) {
-        let mut role = self.group.role();
-        let mut leader = role.borrow_and_update().leader;
-        while role.changed().await.is_ok() {
-            let now = role.borrow_and_update().leader;
-            if now != leader {
-                leader = now;
+        let (mut role, mut contact) = (self.group.role(), self.group.contact());
+        let mut known: Option<(Option<u64>, bool)> = None;
+        loop {
+            let leader = role.borrow_and_update().leader;
+            let lost = matches!(*contact.borrow_and_update(), Contact::Lost(_));
+            if known.is_some_and(|(before, was_lost)| leader != before || lost && !was_lost) {
                 self.resume_all_held();
+            }
+            known = Some((leader, lost));
+            let changed = tokio::select! {
+                changed = role.changed() => changed,
+                changed = contact.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
             }
         }
     }
@@ -485,6 +600,18 @@ impl PullProcessor {
     }
 }
 
+/// The broker id of a member while it follows.
+pub(crate) fn follower_id(member: u64) -> i64 {
+    i64::try_from(member).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// The wanted follower if it lives, else the next one that does; the leader when there is none. Which member has which id
+/// does not change with leadership, so the wanted one may be leading.
+fn living_follower(wanted: i64, living: impl Iterator<Item = i64>) -> i64 {
+    let in_turn = |id: i64| if id >= wanted { (0, id) } else { (1, id) };
+    living.min_by_key(|id| in_turn(*id)).unwrap_or(MASTER_ID)
+}
+
 /// Wakes held pulls from the apply task.
 pub(crate) struct Waker {
     pub(crate) pulls: Arc<PullProcessor>,
@@ -516,4 +643,23 @@ impl ApplyObserver for Waker {
     }
 
     fn groups_changed(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_are_sent_to_a_follower_that_lives() {
+        for (wanted, living, told) in [
+            (1, &[1, 2][..], 1),
+            // n0 leads.
+            (1, &[2, 3], 2),
+            (3, &[1, 2], 1),
+            (2, &[1], 1),
+            (1, &[], MASTER_ID),
+        ] {
+            assert_eq!(living_follower(wanted, living.iter().copied()), told);
+        }
+    }
 }

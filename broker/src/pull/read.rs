@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use raftmq_proto::code::response;
 use raftmq_proto::filter::TagFilter;
+use raftmq_proto::header::PullMessageRequestHeader;
 use raftmq_store::state::Unit;
 
 /// Units looked at in one go.
@@ -16,8 +17,8 @@ pub(crate) trait Queue {
     fn bounds(&self) -> (u64, u64);
     /// Up to `max` units from `from` on; an error when the store cannot read them back.
     fn units(&self, from: u64, max: usize) -> Result<Vec<Unit>, String>;
-    /// The record of a unit; none when it is gone.
-    fn record(&self, unit: &Unit) -> Option<Bytes>;
+    /// The record of a unit; none when it is gone, an error when it cannot be read.
+    fn record(&self, unit: &Unit) -> Result<Option<Bytes>, String>;
 }
 
 /// What a pull asks for.
@@ -75,6 +76,44 @@ impl Status {
             }
         }
     }
+
+    /// Whether it lies beyond the end of the queue: a follower may not have come as far yet.
+    pub(crate) fn is_behind(self) -> bool {
+        matches!(self, Status::NoMessageInQueue | Status::OffsetOverflowBadly)
+    }
+
+    /// Whether the leader can do better than a follower that found this.
+    pub(crate) fn is_unsure(self) -> bool {
+        match self {
+            Status::Found | Status::NoMatchedMessage | Status::OffsetOverflowOne => false,
+            Status::MessageWasRemoving
+            | Status::OffsetFoundNull
+            | Status::OffsetOverflowBadly
+            | Status::OffsetTooSmall
+            | Status::NoMessageInQueue => true,
+        }
+    }
+
+    /// Code and next offset of a follower's answer. Its queue may be shorter than the leader's, and begin earlier, but
+    /// never the other way round: it may send a client forward, and not back.
+    pub(crate) fn answer_of_follower(
+        self,
+        reading: &Reading,
+        header: &PullMessageRequestHeader,
+    ) -> (i32, u64) {
+        let same = u64::try_from(header.queue_offset).unwrap_or(0);
+        match self {
+            Status::Found => (response::SUCCESS, reading.next),
+            Status::NoMatchedMessage | Status::OffsetTooSmall => {
+                (response::PULL_RETRY_IMMEDIATELY, reading.next)
+            }
+            Status::MessageWasRemoving => (response::PULL_RETRY_IMMEDIATELY, same),
+            Status::OffsetFoundNull
+            | Status::OffsetOverflowOne
+            | Status::OffsetOverflowBadly
+            | Status::NoMessageInQueue => (response::PULL_NOT_FOUND, same),
+        }
+    }
 }
 
 /// The answer to a pull.
@@ -87,7 +126,7 @@ pub(crate) struct Reading {
     pub(crate) max: u64,
     /// Records, in order: slices of the log.
     pub(crate) records: Vec<Bytes>,
-    /// Physical offset after the last message taken.
+    /// Physical offset after the last message looked at.
     pub(crate) end: u64,
 }
 
@@ -119,31 +158,34 @@ pub(crate) fn read(queue: &impl Queue, wish: Wish<'_>) -> Result<Reading, String
         return Ok(nothing(Status::OffsetOverflowBadly, max));
     }
     let Taken {
-        units, examined, ..
+        units,
+        examined,
+        end,
+        ..
     } = take(queue, wish, from)?;
     let next = from + examined;
     if examined == 0 {
         return Ok(nothing(Status::OffsetFoundNull, from));
     }
-    let Some(last) = units.last() else {
-        return Ok(nothing(Status::NoMatchedMessage, next));
+    let status = match units.is_empty() {
+        true => Status::NoMatchedMessage,
+        false => Status::Found,
     };
-    let end = last.physical_offset + u64::from(last.size);
-    match units
-        .iter()
-        .map(|unit| queue.record(unit))
-        .collect::<Option<Vec<Bytes>>>()
-    {
-        Some(records) => Ok(Reading {
-            status: Status::Found,
-            next,
-            min,
-            max,
-            records,
-            end,
-        }),
-        None => Ok(nothing(Status::MessageWasRemoving, next)),
+    let mut records = Vec::with_capacity(units.len());
+    for unit in &units {
+        match queue.record(unit)? {
+            Some(record) => records.push(record),
+            None => return Ok(nothing(Status::MessageWasRemoving, next)),
+        }
     }
+    Ok(Reading {
+        status,
+        next,
+        min,
+        max,
+        records,
+        end,
+    })
 }
 
 struct Taken {
@@ -151,6 +193,8 @@ struct Taken {
     bytes: usize,
     /// Units passed, taken or filtered out.
     examined: u64,
+    /// Physical offset after the last of them.
+    end: u64,
 }
 
 fn take(queue: &impl Queue, wish: Wish<'_>, from: u64) -> Result<Taken, String> {
@@ -158,6 +202,7 @@ fn take(queue: &impl Queue, wish: Wish<'_>, from: u64) -> Result<Taken, String> 
         units: Vec::new(),
         bytes: 0,
         examined: 0,
+        end: 0,
     };
     let mut budget = wish.examine_max.max(1);
     while budget > 0 && taken.units.len() < wish.messages_max {
@@ -174,6 +219,7 @@ fn take(queue: &impl Queue, wish: Wish<'_>, from: u64) -> Result<Taken, String> 
         }
         budget -= units.len().min(budget);
         for unit in units {
+            let end = unit.physical_offset + u64::from(unit.size);
             if wish.filter.matches_code(unit.tags_code) {
                 let size = unit.size as usize;
                 let is_full =
@@ -185,6 +231,7 @@ fn take(queue: &impl Queue, wish: Wish<'_>, from: u64) -> Result<Taken, String> 
                 taken.units.push(unit);
             }
             taken.examined += 1;
+            taken.end = end;
         }
     }
     Ok(taken)
@@ -225,8 +272,8 @@ mod tests {
                 .collect())
         }
 
-        fn record(&self, unit: &Unit) -> Option<Bytes> {
-            (!self.removed).then(|| Bytes::from(vec![0; unit.size as usize]))
+        fn record(&self, unit: &Unit) -> Result<Option<Bytes>, String> {
+            Ok((!self.removed).then(|| Bytes::from(vec![0; unit.size as usize])))
         }
     }
 
@@ -283,6 +330,37 @@ mod tests {
             (reading.status, reading.next, reading.records.len()),
             (Status::MessageWasRemoving, 15, 0)
         );
+    }
+
+    #[test]
+    fn a_follower_never_sends_a_client_back() {
+        let all = TagFilter::All;
+        let b = TagFilter::parse("b").unwrap();
+        let (five, empty) = (list(10, &["a"; 5]), list(0, &[]));
+        let removed = List {
+            removed: true,
+            ..list(10, &["a"; 5])
+        };
+        for (queue, filter, offset, code, next) in [
+            (&empty, &all, 0, 19, 0),
+            (&empty, &all, 7, 19, 7),
+            (&five, &all, 9, 20, 10),
+            (&five, &all, -1, 20, 10),
+            (&five, &all, 12, 0, 15),
+            (&five, &b, 12, 20, 15),
+            (&five, &all, 15, 19, 15),
+            (&five, &all, 16, 19, 16),
+            (&five, &all, i64::MAX, 19, i64::MAX as u64),
+            (&removed, &all, 12, 20, 12),
+        ] {
+            let reading = read(queue, wish(offset, filter));
+            let header = PullMessageRequestHeader {
+                queue_offset: offset,
+                ..PullMessageRequestHeader::default()
+            };
+            let answer = reading.status.answer_of_follower(&reading, &header);
+            assert_eq!(answer, (code, next), "{offset}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::{SendMessageRequestHeader, SendMessageResponseHeader};
 use raftmq_proto::message::{id, properties};
-use raftmq_raft::{Group, MessageSubmission, ProposeError, Stored};
+use raftmq_raft::{Contact, Group, MessageSubmission, ProposeError, Stored};
 use tokio::runtime::Handle;
 
 use crate::creator::{self, Change, Creator};
@@ -198,18 +198,33 @@ impl SendProcessor {
         });
     }
 
-    /// Ends the waiting of sends whose outcome does not come: soon when this member is out of touch with a quorum,
-    /// later when the group is merely slow.
+    /// Ends the waiting of sends whose outcome does not come: at once when too few members answer, soon when this member
+    /// is out of touch with a quorum, later when the group is merely slow.
     pub(crate) async fn run_deadlines(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(WATCH_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut contact = self.group.contact();
         loop {
-            ticks.tick().await;
-            if !self
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Ok(()) = contact.changed() => {}
+            }
+            let lost = match &*contact.borrow_and_update() {
+                Contact::Lost(loss) => Some(loss.clone()),
+                Contact::Led | Contact::Electing => None,
+            };
+            if let Some(loss) = lost {
+                self.end_waiting(
+                    Duration::ZERO,
+                    &format!("group {} has {loss}", self.group.name()),
+                );
+                continue;
+            }
+            let is_overdue = self
                 .waiting
                 .lock()
-                .is_overdue(Instant::now(), OUTCOME_WITHIN)
-            {
+                .is_overdue(Instant::now(), OUTCOME_WITHIN);
+            if !is_overdue {
                 continue;
             }
             let in_touch = self.group.confirm_leadership().await.is_ok();
@@ -218,14 +233,17 @@ impl SendProcessor {
             } else {
                 OUTCOME_WITHIN
             };
-            let given_up = self.waiting.lock().give_up(Instant::now(), age);
-            for waiting in given_up {
-                let text = format!(
-                    "outcome unknown: not acknowledged by a quorum within {} ms; the message may or may not be stored",
-                    age.as_millis()
-                );
-                self.refuse(waiting.exchange, Refusal::error(text));
-            }
+            let why = format!("not acknowledged by a quorum within {} ms", age.as_millis());
+            self.end_waiting(age, &why);
+        }
+    }
+
+    /// Ends the waiting of sends that have waited for `age` or longer.
+    fn end_waiting(&self, age: Duration, why: &str) {
+        let given_up = self.waiting.lock().give_up(Instant::now(), age);
+        for waiting in given_up {
+            let text = format!("outcome unknown: {why}; the message may or may not be stored");
+            self.refuse(waiting.exchange, Refusal::error(text));
         }
     }
 

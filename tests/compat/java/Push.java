@@ -19,6 +19,7 @@ import org.apache.rocketmq.common.message.MessageExt;
  */
 public final class Push {
     private static final int LARGE = 64 * 1024;
+    private static int pause;
 
     private Push() {
     }
@@ -35,6 +36,15 @@ public final class Push {
         consumer.setInstanceName(wire.text("instance", "DEFAULT"));
         // A heartbeat that loses a race inside the client is only repeated at the next one; 30 s is long to wait for it.
         consumer.setHeartbeatBrokerInterval(3000);
+        consumer.setPollNameServerInterval(wire.number("poll", consumer.getPollNameServerInterval()));
+        // Time taken over each message and messages taken in advance, for a consumer that falls behind.
+        pause = wire.number("pause", 0);
+        if (pause > 0) {
+            consumer.setConsumeThreadMin(1);
+            consumer.setConsumeThreadMax(1);
+            consumer.setPullThresholdForQueue(wire.number("ahead", 1000));
+            consumer.setPullBatchSize(4);
+        }
         if (wire.flag("orderly")) {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
                 messages.forEach(Push::got);
@@ -43,6 +53,11 @@ public final class Push {
         } else {
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
                 messages.forEach(Push::got);
+                try {
+                    Thread.sleep(pause);
+                } catch (InterruptedException stopped) {
+                    Thread.currentThread().interrupt();
+                }
                 return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
             });
         }
