@@ -146,23 +146,13 @@ impl Dispatch {
             }),
 
             request::LOCK_BATCH_MQ => {
-                let dispatch = Arc::clone(self);
-                self.runtime.spawn(async move {
-                    // Renewing a lock proposes nothing that would find out.
-                    match dispatch.group.confirm_leadership().await {
-                        Ok(()) => {
-                            let outcome = dispatch.admin.lock(&exchange.request).await;
-                            exchange.finish(outcome);
-                        }
-                        Err(_) => dispatch.again(exchange),
-                    }
-                });
+                self.change(exchange, |d, request| Box::pin(d.admin.lock(request)));
             }
             request::UNLOCK_BATCH_MQ => {
                 self.later(exchange, |d, request| Box::pin(d.admin.unlock(request)));
             }
 
-            request::UPDATE_AND_CREATE_TOPIC => self.later(exchange, |d, request| {
+            request::UPDATE_AND_CREATE_TOPIC => self.change(exchange, |d, request| {
                 Box::pin(d.admin.update_topic(request))
             }),
             _ => self.answer_tool(exchange),
@@ -173,11 +163,11 @@ impl Dispatch {
     fn answer_tool(self: &Arc<Self>, exchange: Exchange) {
         match exchange.request.code {
             request::UPDATE_AND_CREATE_TOPIC_LIST => {
-                self.later(exchange, |d, request| {
+                self.change(exchange, |d, request| {
                     Box::pin(d.admin.update_topics(request))
                 });
             }
-            request::DELETE_TOPIC_IN_BROKER => self.later(exchange, |d, request| {
+            request::DELETE_TOPIC_IN_BROKER => self.change(exchange, |d, request| {
                 Box::pin(d.admin.delete_topic(request))
             }),
             request::GET_ALL_TOPIC_CONFIG => finish(exchange, |_| self.admin.all_topics()),
@@ -190,7 +180,7 @@ impl Dispatch {
             }
 
             request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => {
-                self.later(exchange, |d, request| {
+                self.change(exchange, |d, request| {
                     Box::pin(d.admin.update_group(request))
                 });
             }
@@ -297,6 +287,21 @@ impl Dispatch {
         self.runtime.spawn(async move {
             match dispatch.group.confirm_leadership().await {
                 Ok(()) => finish(exchange, |exchange| answer(&dispatch, exchange)),
+                Err(_) => dispatch.again(exchange),
+            }
+        });
+    }
+
+    /// Changes what is replicated. What is as it should be already is not proposed, which would find out that another member
+    /// has been elected; so that is made certain first.
+    fn change(self: &Arc<Self>, exchange: Exchange, change: Later) {
+        let dispatch = Arc::clone(self);
+        self.runtime.spawn(async move {
+            match dispatch.group.confirm_leadership().await {
+                Ok(()) => {
+                    let outcome = change(&dispatch, &exchange.request).await;
+                    exchange.finish(outcome);
+                }
                 Err(_) => dispatch.again(exchange),
             }
         });

@@ -64,12 +64,13 @@ impl Offsets {
             queue_id,
         };
         let saved = self.overlay.lock().get(&key);
-        saved.or_else(|| {
+        // What waits here may have been overtaken while another member led.
+        saved.max(
             self.group
                 .store()
                 .state
-                .consumer_offset(group, topic, queue_id)
-        })
+                .consumer_offset(group, topic, queue_id),
+        )
     }
 
     /// Topics in which a group has saved an offset, applied or not.
