@@ -8,12 +8,11 @@ use raftmq_tests::calls;
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::figures::{ms, say};
 use raftmq_tests::history::History;
+use raftmq_tests::network::Network;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
 use raftmq_tests::wait::pause;
 use raftmq_tests::wire::Connection;
-
-use crate::network::Network;
 
 /// A case and its name.
 pub(crate) type Case = (&'static str, fn() -> Result<()>);

@@ -6,11 +6,11 @@
 //! `cargo test … --test partition -- NAME` runs the tests whose names contain NAME.
 
 mod cases;
-mod network;
 
 use std::process::ExitCode;
 
 use raftmq_tests::figures::say;
+use raftmq_tests::network;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args()

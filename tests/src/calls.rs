@@ -28,6 +28,7 @@ pub mod request {
     pub const GET_BROKER_CLUSTER_INFO: i32 = 106;
     pub const SEND_MESSAGE_V2: i32 = 310;
     pub const SEND_BATCH_MESSAGE: i32 = 320;
+    pub const GET_TOPIC_CONFIG: i32 = 351;
     pub const LITE_PULL_MESSAGE: i32 = 361;
 }
 
@@ -330,6 +331,16 @@ pub fn query_offset(
 /// Creates or changes a topic.
 pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Result<()> {
     call(connection, &topic_request(topic, queues)).map(|_| ())
+}
+
+/// Whether a broker knows a topic.
+pub fn has_topic(connection: &mut Connection, topic: &str) -> Result<bool> {
+    let request = Request::new(request::GET_TOPIC_CONFIG).field("topic", topic);
+    let reply = connection.call(&request, PATIENCE)?;
+    if reply.code == response::TOPIC_NOT_EXIST {
+        return Ok(false);
+    }
+    accepted(reply).map(|_| true)
 }
 
 /// The request that creates or changes a topic.

@@ -11,7 +11,7 @@ use crate::binaries::Binaries;
 use crate::calls::{self, GroupAddresses, Sent};
 use crate::clock::Nanos;
 use crate::disk::Disk;
-use crate::fault::{self, Flush};
+use crate::fault::{Flush, Library};
 use crate::figures::say;
 use crate::ports::free_port;
 use crate::process::{Process, tail};
@@ -69,8 +69,8 @@ pub struct Options {
     pub disk_bytes: Option<u64>,
     /// Most bytes of log that a member writes if nothing goes round in a circle.
     pub log_bytes_max: u64,
-    /// Lets a test make the flushes of members slow or fail, see [`Cluster::set_flush`].
-    pub faulty_flushes: bool,
+    /// Lets a test make the flushes of members slow or fail and shift their clocks, see [`Library`].
+    pub faulty: bool,
 }
 
 impl Default for Options {
@@ -85,7 +85,7 @@ impl Default for Options {
             nameserver_host: Site::default().host,
             disk_bytes: None,
             log_bytes_max: LOG_MAX,
-            faulty_flushes: false,
+            faulty: false,
         }
     }
 }
@@ -170,7 +170,7 @@ pub struct Cluster {
     /// After the members, which are to be gone when these are dropped.
     disks: Vec<Disk>,
     /// What stands between the members and libc.
-    faults: Option<PathBuf>,
+    library: Option<Library>,
     /// The number of the next member.
     numbered: usize,
     passed: bool,
@@ -202,7 +202,7 @@ impl Cluster {
             nameservers: Vec::new(),
             members: Vec::new(),
             disks: Vec::new(),
-            faults: None,
+            library: None,
             numbered: options.members,
             passed: false,
             options,
@@ -239,8 +239,8 @@ impl Cluster {
                 process: None,
             });
         }
-        if cluster.options.faulty_flushes {
-            cluster.faults = Some(fault::compile(&cluster.root)?);
+        if cluster.options.faulty {
+            cluster.library = Some(Library::compile(&cluster.root)?);
         }
         if cluster.options.leader_endpoint {
             cluster.endpoint = Some(format!("127.0.0.1:{}", free_port()?));
@@ -305,6 +305,33 @@ impl Cluster {
         let text = format!("{}raftJoin=true\n", self.conf_of(member, GROUP));
         std::fs::write(&member.conf, text).context("write a member's conf")?;
         Ok(self.members.len() - 1)
+    }
+
+    /// Puts another member with a new number and an empty store in the place of one, whose process is killed if it still runs,
+    /// and starts nothing. It has the old one's address for clients and another one for members; its conf says that it has to
+    /// be added to the group.
+    pub fn renew_member(&mut self, index: usize) -> Result<()> {
+        let (number, raft_port) = (self.numbered, free_port()?);
+        self.numbered += 1;
+        let conf = self.root.join(format!("broker-n{number}.conf"));
+        let log = self.root.join(format!("broker-n{number}.out"));
+        let member = &mut self.members[index];
+        member.process = None; // kills it
+        // The folder itself may be where a disk is mounted.
+        for entry in std::fs::read_dir(&member.store).context("list a store")? {
+            let path = entry.context("list a store")?.path();
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            removed.with_context(|| format!("remove {}", path.display()))?;
+        }
+        (member.number, member.raft_port) = (number, raft_port);
+        (member.conf, member.log) = (conf, log);
+        let member = &self.members[index];
+        let text = format!("{}raftJoin=true\n", self.conf_of(member, GROUP));
+        std::fs::write(&member.conf, text).context("write a member's conf")
     }
 
     /// Gives a member that does not run another port for the others, in its own conf only.
@@ -402,9 +429,8 @@ impl Cluster {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg("-c").arg(&member.conf);
         command.current_dir(&self.root).env("HOME", &self.root);
-        if let Some(library) = &self.faults {
-            command.env("LD_PRELOAD", library);
-            command.env("RAFTMQ_TEST_FLUSH", self.flush_place(index));
+        if let Some(library) = &self.library {
+            library.load(&mut command, index)?;
         }
         let member = &mut self.members[index];
         ensure!(!member.is_running(), "member n{index} is still running");
@@ -412,14 +438,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Has the flushes of a member's commit log go so from now on; with
-    /// [`faulty_flushes`](Options::faulty_flushes).
-    pub fn set_flush(&self, index: usize, flush: Flush) -> Result<()> {
-        fault::set(&self.flush_place(index), flush)
+    /// What stands between the members and libc; with [`faulty`](Options::faulty).
+    pub fn library(&self) -> Result<&Library> {
+        self.library
+            .as_ref()
+            .context("the members were started without the library of faults")
     }
 
-    fn flush_place(&self, index: usize) -> PathBuf {
-        self.root.join(format!("flush-n{index}"))
+    /// Has the flushes of a member's commit log go so from now on.
+    pub fn set_flush(&self, index: usize, flush: Flush) -> Result<()> {
+        self.library()?.set_flush(index, flush)
     }
 
     /// The command line that starts a broker from a conf file.

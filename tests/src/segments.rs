@@ -138,6 +138,11 @@ impl Log {
 /// All members must be running. The message was acknowledged, so it is committed, and with it everything before it; no
 /// watermark has to be asked for.
 pub fn require_identical(cluster: &mut Cluster) -> Result<Compared> {
+    require_identical_within(cluster, Duration::from_secs(30))
+}
+
+/// As [`require_identical`], with the time that the members have to become equal.
+pub fn require_identical_within(cluster: &mut Cluster, within: Duration) -> Result<Compared> {
     let leader = cluster.wait_leader()?;
     let sent = cluster.probe(leader)?;
     let MessageId {
@@ -151,7 +156,7 @@ pub fn require_identical(cluster: &mut Cluster) -> Result<Compared> {
         .collect();
     let (logs, end) = wait_ok(
         &format!("every member to have the acknowledged message at {fence}"),
-        Duration::from_secs(30),
+        within,
         Duration::from_millis(20),
         || {
             let logs: Vec<Log> = folders

@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_millis(20);
 
 fn begin() -> Result<Trial> {
     let options = Options {
-        faulty_flushes: true,
+        faulty: true,
         ..options().with("flushStallMax", "1000")
     };
     let mut trial = Trial::begin(options, Load::default())?;

@@ -4,14 +4,15 @@
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use raftmq_tests::cluster::{Options, Site};
-use raftmq_tests::process::spawn_piped;
+
+use crate::cluster::{Options, Site};
+use crate::process::spawn_piped;
 
 /// Where members find the nameserver; an address of the router.
 const NAMESERVER: &str = "10.77.200.1";
 
 /// Moves this process into a new network namespace and makes it a router.
-pub(crate) fn enter() -> Result<()> {
+pub fn enter() -> Result<()> {
     // SAFETY: a plain system call; this process has one thread so far.
     let entered = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     if entered != 0 {
@@ -42,17 +43,18 @@ struct End {
 
 /// The wires of one cluster.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub struct Network {
     ends: Vec<End>,
 }
 
-fn host(member: usize) -> String {
+/// A member's address, the same for clients and members.
+pub fn host(member: usize) -> String {
     format!("10.77.{member}.2")
 }
 
 impl Network {
     /// Makes a namespace and a wire for each member.
-    pub(crate) fn new(members: usize) -> Result<Network> {
+    pub fn new(members: usize) -> Result<Network> {
         let mut network = Network { ends: Vec::new() };
         for member in 0..members {
             let mut keep = Command::new("unshare");
@@ -64,7 +66,7 @@ impl Network {
                 wire: wire.clone(),
             });
             let own = std::fs::read_link("/proc/self/ns/net").context("own namespace")?;
-            raftmq_tests::wait::wait_for(
+            crate::wait::wait_for(
                 "a namespace",
                 std::time::Duration::from_secs(5),
                 std::time::Duration::from_millis(2),
@@ -95,7 +97,7 @@ impl Network {
     }
 
     /// Options of a group whose members live at the ends.
-    pub(crate) fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         let site = |(member, end): (usize, &End)| Site {
             host: host(member),
             enter: ["nsenter", "-t", &end.keeper.id().to_string(), "-n"]
@@ -110,7 +112,7 @@ impl Network {
     }
 
     /// Drops everything that `from` sends to `to`, until healed. Nobody is told: packets vanish.
-    pub(crate) fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
+    pub fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
         let (from, to) = (host(from), host(to));
         let rule = format!("priority 100 from {from} to {to} blackhole");
         ip(&format!("rule del {rule}")).ok(); // it may be cut already
@@ -118,13 +120,13 @@ impl Network {
     }
 
     /// Drops everything between two members.
-    pub(crate) fn cut(&self, one: usize, other: usize) -> Result<()> {
+    pub fn cut(&self, one: usize, other: usize) -> Result<()> {
         self.cut_one_way(one, other)?;
         self.cut_one_way(other, one)
     }
 
     /// Lets everything through again.
-    pub(crate) fn heal(&self) -> Result<()> {
+    pub fn heal(&self) -> Result<()> {
         // One rule goes each time, until there is none and the command fails.
         while ip("rule del priority 100").is_ok() {}
         Ok(())
