@@ -57,6 +57,16 @@ simulation() {
     return "$status"
 }
 
+# The checker of registers: a Go module of its own.
+# shellcheck disable=SC2317 # called through step
+linearizability() {
+    cd "$PROJECT/tests/linearizability" || return
+    test -z "$(gofmt -l .)" && go vet ./... && go test ./...
+    local status=$?
+    cd "$PROJECT" || return
+    return "$status"
+}
+
 # `--workspace` everywhere: another choice of packages is another choice of features, and builds everything again.
 step setup "$BIN/setup.sh" --tests || finish
 step format cargo fmt --all --check
@@ -67,8 +77,10 @@ step "build tests" cargo test --release --locked --workspace --no-run || finish
 step "unit and property tests" cargo test --release --locked --workspace --lib --bins
 step "documentation tests" cargo test --release --locked --workspace --doc
 step simulation simulation
+step linearizability linearizability
 step "first command" first_command
-export RAFTMQ_BIN_DIR="$BIN_DIR"
+# What setup installs is there: nothing may be left out for want of it.
+export RAFTMQ_BIN_DIR="$BIN_DIR" RAFTMQ_TESTS_COMPLETE=1
 step "suites with real processes" cargo test --release --locked --workspace --test '*' -- --nocapture
 step compat "$PROJECT/tests/compat/run.sh" --short
 finish

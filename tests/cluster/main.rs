@@ -10,3 +10,4 @@ mod membership;
 mod nameservers;
 mod offsets;
 mod preloaded;
+mod registers;

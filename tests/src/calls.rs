@@ -16,6 +16,7 @@ pub mod request {
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
     pub const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    pub const GET_BROKER_RUNTIME_INFO: i32 = 28;
     pub const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
     pub const GET_MAX_OFFSET: i32 = 30;
     pub const GET_MIN_OFFSET: i32 = 31;
@@ -26,9 +27,11 @@ pub mod request {
     pub const UNREGISTER_BROKER: i32 = 104;
     pub const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     pub const GET_BROKER_CLUSTER_INFO: i32 = 106;
+    pub const UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: i32 = 200;
     pub const SEND_MESSAGE_V2: i32 = 310;
     pub const SEND_BATCH_MESSAGE: i32 = 320;
     pub const GET_TOPIC_CONFIG: i32 = 351;
+    pub const GET_SUBSCRIPTIONGROUP_CONFIG: i32 = 352;
     pub const LITE_PULL_MESSAGE: i32 = 361;
 }
 
@@ -46,6 +49,7 @@ pub mod response {
     pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
     pub const PULL_OFFSET_MOVED: i32 = 21;
     pub const QUERY_NOT_FOUND: i32 = 22;
+    pub const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
     pub const INVALID_PARAMETER: i32 = 29;
 }
 
@@ -82,7 +86,16 @@ fn accepted(reply: Reply) -> Result<Reply> {
 
 /// Calls and expects success; any other code becomes a [`Refusal`].
 pub fn call(connection: &mut Connection, request: &Request) -> Result<Reply> {
-    accepted(connection.call(request, PATIENCE)?)
+    call_within(connection, request, PATIENCE)
+}
+
+/// As [`call`], with another patience.
+pub fn call_within(
+    connection: &mut Connection,
+    request: &Request,
+    within: Duration,
+) -> Result<Reply> {
+    accepted(connection.call(request, within)?)
 }
 
 /// What an acknowledged send says.
@@ -354,6 +367,42 @@ pub fn topic_request(topic: &str, queues: i32) -> Request {
         .field("topicFilterType", "SINGLE_TAG")
         .field("topicSysFlag", 0)
         .field("order", false)
+}
+
+/// The request that creates or changes a subscription group.
+pub fn group_request(group: &str, retries_max: i64) -> Request {
+    let body = json!({
+        "groupName": group,
+        "consumeEnable": true,
+        "consumeFromMinEnable": true,
+        "consumeBroadcastEnable": true,
+        "retryQueueNums": 1,
+        "retryMaxTimes": retries_max,
+        "brokerId": 0,
+        "whichBrokerWhenConsumeSlowly": 1,
+        "notifyConsumerIdsChangedEnable": true,
+    });
+    Request::new(request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP).body(body.to_string())
+}
+
+/// The request that reads a topic's settings.
+pub fn topic_settings_request(topic: &str) -> Request {
+    Request::new(request::GET_TOPIC_CONFIG).field("topic", topic)
+}
+
+/// Calls and reads the JSON in the answer's body; `None` when the answer is that code.
+pub fn settings(
+    connection: &mut Connection,
+    request: &Request,
+    not_there: i32,
+) -> Result<Option<Value>> {
+    let reply = connection.call(request, PATIENCE)?;
+    if reply.code == not_there {
+        return Ok(None);
+    }
+    serde_json::from_slice(&accepted(reply)?.body)
+        .context("settings")
+        .map(Some)
 }
 
 /// A heartbeat as a push consumer of `group` on `topic` sends it.

@@ -375,6 +375,6 @@ pub fn plain_outcome(result: Result<calls::Sent>) -> (Outcome, bool) {
 
 /// Whether a code says that nothing was stored. `SYSTEM_ERROR` is what RocketMQ answers when it cannot tell, and
 /// `SERVICE_NOT_AVAILABLE` is the last word of a broker whose disk failed it.
-fn is_definite(refusal: &Refusal) -> bool {
+pub(crate) fn is_definite(refusal: &Refusal) -> bool {
     ![response::SYSTEM_ERROR, response::SERVICE_NOT_AVAILABLE].contains(&refusal.code)
 }

@@ -1,0 +1,265 @@
+//! Who led when, as the members themselves said while it went on.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::calls::{self, request};
+use crate::clock::Nanos;
+use crate::wait::pause;
+use crate::wire::{Connection, Request};
+
+/// Addresses of a group's members now; asked again and again, as members come and go.
+pub type Addresses = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Members that stay the same.
+pub fn fixed(addresses: Vec<String>) -> Addresses {
+    Arc::new(move || addresses.clone())
+}
+
+/// How often each member is asked.
+const EVERY: Duration = Duration::from_millis(50);
+/// A member that is frozen or cut off gives no sign within this.
+const ANSWER_WITHIN: Duration = Duration::from_millis(300);
+
+/// What a member said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    /// Asked.
+    pub called: Nanos,
+    /// Answered.
+    pub answered: Nanos,
+    /// Who.
+    pub address: String,
+    /// Its term.
+    pub term: u64,
+    /// Whether it leads and answers as the leader.
+    pub serving: bool,
+    /// Last entry that it knows to be on a quorum.
+    pub committed: i64,
+}
+
+/// One leadership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reign {
+    /// Its term; there is one leader in a term at most.
+    pub term: u64,
+    /// The leader's address.
+    pub leader: String,
+    /// It served from here on at the latest.
+    pub from: Nanos,
+    /// It had a quorum up to here at least.
+    pub to: Nanos,
+}
+
+/// Puts signs together; they may come from several members in any order, those of one member in the order of time.
+#[derive(Debug, Default)]
+pub struct Reigns {
+    found: Vec<Reign>,
+    /// The last sign of each member.
+    last: Vec<Sign>,
+}
+
+impl Reigns {
+    /// Adds a sign.
+    pub fn add(&mut self, sign: Sign) {
+        let place = self
+            .last
+            .iter()
+            .position(|last| last.address == sign.address);
+        let Some(place) = place else {
+            self.last.push(sign);
+            return;
+        };
+        let before = std::mem::replace(&mut self.last[place], sign.clone());
+        // A member reads its term and its part one after the other: only what it says twice is so.
+        if !(before.serving && sign.serving && before.term == sign.term) {
+            return;
+        }
+        let known = self.found.iter_mut().find(|reign| reign.term == sign.term);
+        match known {
+            // What was committed since the sign before was acknowledged by a quorum after that.
+            Some(reign) if reign.leader == sign.address && sign.committed > before.committed => {
+                reign.to = reign.to.max(before.called);
+            }
+            Some(_) => {}
+            None => self.found.push(Reign {
+                term: sign.term,
+                leader: sign.address,
+                from: before.answered,
+                to: before.answered,
+            }),
+        }
+    }
+
+    /// All so far, by term.
+    pub fn sorted(&self) -> Vec<Reign> {
+        let mut found = self.found.clone();
+        found.sort_by_key(|reign| reign.term);
+        found
+    }
+}
+
+/// Asks every member again and again.
+#[derive(Debug)]
+pub struct Leadership {
+    stop: Arc<AtomicBool>,
+    reigns: Arc<Mutex<Reigns>>,
+    asker: Option<JoinHandle<()>>,
+}
+
+impl Leadership {
+    /// Begins. Nothing is known of leaders before.
+    pub fn watch(members: Addresses) -> Leadership {
+        let stop = Arc::new(AtomicBool::new(false));
+        let reigns = Arc::new(Mutex::new(Reigns::default()));
+        let asker = {
+            let (stop, reigns) = (Arc::clone(&stop), Arc::clone(&reigns));
+            std::thread::spawn(move || ask_all(&members, &stop, &reigns))
+        };
+        Leadership {
+            stop,
+            reigns,
+            asker: Some(asker),
+        }
+    }
+
+    /// All leaderships so far, by term.
+    pub fn reigns(&self) -> Vec<Reign> {
+        let reigns = self.reigns.lock().unwrap_or_else(PoisonError::into_inner);
+        reigns.sorted()
+    }
+}
+
+impl Drop for Leadership {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(asker) = self.asker.take() {
+            // A panic there is a failed assertion of the harness itself, already printed.
+            asker.join().ok();
+        }
+    }
+}
+
+/// One thread for each member, so that a frozen one delays no other.
+fn ask_all(members: &Addresses, stop: &Arc<AtomicBool>, reigns: &Arc<Mutex<Reigns>>) {
+    let mut asked = BTreeSet::new();
+    let mut threads = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        for address in members() {
+            if asked.insert(address.clone()) {
+                let (stop, reigns) = (Arc::clone(stop), Arc::clone(reigns));
+                threads.push(std::thread::spawn(move || ask(&address, &stop, &reigns)));
+            }
+        }
+        pause(EVERY);
+    }
+    for thread in threads {
+        thread.join().ok();
+    }
+}
+
+fn ask(address: &str, stop: &AtomicBool, reigns: &Mutex<Reigns>) {
+    let mut connection = None;
+    while !stop.load(Ordering::Relaxed) {
+        connection = connection.or_else(|| Connection::open(address).ok());
+        let sign = connection.as_mut().map(|open| sign_of(open, address));
+        match sign {
+            Some(Ok(sign)) => {
+                let mut reigns = reigns.lock().unwrap_or_else(PoisonError::into_inner);
+                reigns.add(sign);
+            }
+            // Not in step any more, or not there at all: from a new connection on.
+            _ => connection = None,
+        }
+        pause(EVERY);
+    }
+}
+
+fn sign_of(connection: &mut Connection, address: &str) -> Result<Sign> {
+    let called = Nanos::now();
+    let request = Request::new(request::GET_BROKER_RUNTIME_INFO);
+    let reply = calls::call_within(connection, &request, ANSWER_WITHIN)?;
+    let answered = Nanos::now();
+    let body: Value = serde_json::from_slice(&reply.body).context("the runtime info")?;
+    let text = |name: &str| {
+        let text = body["table"][name].as_str();
+        text.with_context(|| format!("the runtime info has no {name}"))
+    };
+    Ok(Sign {
+        called,
+        answered,
+        address: address.to_owned(),
+        term: text("raftTerm")?.parse().context("raftTerm")?,
+        serving: text("brokerActive")? == "true",
+        committed: text("raftCommittedIndex")?
+            .parse()
+            .context("raftCommittedIndex")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sign(at: u64, who: &str, term: u64, serving: bool, committed: i64) -> Sign {
+        Sign {
+            called: Nanos(at),
+            answered: Nanos(at + 1),
+            address: who.to_owned(),
+            term,
+            serving,
+            committed,
+        }
+    }
+
+    #[test]
+    fn a_reign_lasts_while_its_leader_commits() {
+        let mut reigns = Reigns::default();
+        for sign in [
+            sign(10, "a", 1, true, 5),
+            sign(11, "b", 1, false, 5),
+            sign(20, "a", 1, true, 5),
+            sign(30, "a", 1, true, 6),
+            sign(40, "a", 1, true, 9),
+            // Nobody answers it any more.
+            sign(50, "a", 1, true, 9),
+            sign(55, "b", 2, true, 9),
+            sign(60, "a", 1, true, 9),
+            sign(65, "b", 2, true, 10),
+            sign(70, "a", 2, false, 10),
+            sign(75, "b", 2, true, 11),
+        ] {
+            reigns.add(sign);
+        }
+        let reign = |term, leader: &str, from, to| Reign {
+            term,
+            leader: leader.to_owned(),
+            from: Nanos(from),
+            to: Nanos(to),
+        };
+        assert_eq!(
+            reigns.sorted(),
+            [reign(1, "a", 11, 30), reign(2, "b", 56, 65)]
+        );
+    }
+
+    /// A leader that is deposed between the two looks at itself would lead in a term that is another's.
+    #[test]
+    fn what_was_said_once_is_not_believed() {
+        let mut reigns = Reigns::default();
+        for sign in [
+            sign(10, "a", 1, true, 5),
+            sign(20, "a", 2, true, 6),
+            sign(30, "a", 2, false, 6),
+        ] {
+            reigns.add(sign);
+        }
+        assert_eq!(reigns.sorted(), []);
+    }
+}
