@@ -173,6 +173,8 @@ pub struct Cluster {
     library: Option<Library>,
     /// The number of the next member.
     numbered: usize,
+    /// The id of the member for which another is coming in, until that is done.
+    pub(crate) replacing: Option<String>,
     passed: bool,
 }
 
@@ -204,6 +206,7 @@ impl Cluster {
             disks: Vec::new(),
             library: None,
             numbered: options.members,
+            replacing: None,
             passed: false,
             options,
         };

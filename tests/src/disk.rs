@@ -99,12 +99,38 @@ pub fn fill(folder: &Path, left: u64) -> Result<()> {
     Ok(())
 }
 
+/// Lets a file system in memory that is mounted at `path` have this size from now on, or what is used if that is more.
+pub fn resize(path: &Path, bytes: u64) -> Result<()> {
+    let target = c_path(path)?;
+    // What is used grows meanwhile, and a size below it is refused.
+    let mut failed = std::io::Error::other("not tried");
+    for _ in 0..20 {
+        let room = numbers(path)?;
+        let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
+        let options = CString::new(format!("size={}", bytes.max(used))).context("mount options")?;
+        let (flags, null) = (libc::MS_REMOUNT, std::ptr::null());
+        // SAFETY: a plain system call; the strings live until it returns.
+        let done =
+            unsafe { libc::mount(null, target.as_ptr(), null, flags, options.as_ptr().cast()) };
+        if done == 0 {
+            return Ok(());
+        }
+        failed = std::io::Error::last_os_error();
+    }
+    Err(failed).with_context(|| format!("resize the disk at {}", path.display()))
+}
+
 /// Gives the room back.
 pub fn relieve(folder: &Path) -> Result<()> {
     std::fs::remove_file(folder.join(BALLAST)).context("remove the ballast")
 }
 
 fn available(folder: &Path) -> Result<u64> {
+    let numbers = numbers(folder)?;
+    Ok(numbers.f_bavail * numbers.f_frsize)
+}
+
+fn numbers(folder: &Path) -> Result<libc::statvfs> {
     let path = c_path(folder)?;
     // SAFETY: all-zero bytes are a valid value of this struct of numbers.
     let mut numbers: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -117,5 +143,5 @@ fn available(folder: &Path) -> Result<u64> {
         folder.display(),
         failed()
     );
-    Ok(numbers.f_bavail * numbers.f_frsize)
+    Ok(numbers)
 }

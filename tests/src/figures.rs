@@ -22,6 +22,16 @@ impl Series {
         self.times.push(time);
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
     /// The smallest time that `percent` of all do not exceed (nearest rank); `None` when there is none.
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         let mut sorted = self.times.clone();

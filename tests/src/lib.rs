@@ -16,6 +16,7 @@
 
 pub mod binaries;
 pub mod calls;
+pub mod chaos;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
@@ -27,6 +28,7 @@ pub mod history;
 pub mod java;
 pub mod leadership;
 pub mod linearizability;
+pub mod link;
 pub mod network;
 pub mod ports;
 pub mod preload;

@@ -119,6 +119,34 @@ impl Network {
         ip(&format!("rule add {rule}"))
     }
 
+    /// Lets through again what [`Network::cut_one_way`] drops.
+    pub fn mend_one_way(&self, from: usize, to: usize) -> Result<()> {
+        let (from, to) = (host(from), host(to));
+        let rule = format!("rule del priority 100 from {from} to {to} blackhole");
+        ip(&rule).ok(); // it may be mended already
+        Ok(())
+    }
+
+    /// Has the router itself take what the others send to a port of `member`, and what it answers: a socket here that claims
+    /// their addresses gets it, see [`Links`](crate::link::Links). What is cut does not come as far.
+    pub fn hand_over(&self, member: usize, port: u16) -> Result<()> {
+        ip("route replace local default dev lo table 100")?;
+        let to = host(member);
+        for other in (0..self.ends.len()).filter(|other| *other != member) {
+            let from = host(other);
+            let (there, back) = (&self.ends[other].wire, &self.ends[member].wire);
+            let ports = format!("ipproto tcp dport {port} lookup 100");
+            ip(&format!(
+                "rule add priority 200 from {from} to {to} iif {there} {ports}"
+            ))?;
+            let ports = format!("ipproto tcp sport {port} lookup 100");
+            ip(&format!(
+                "rule add priority 200 from {to} to {from} iif {back} {ports}"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Drops everything between two members.
     pub fn cut(&self, one: usize, other: usize) -> Result<()> {
         self.cut_one_way(one, other)?;
@@ -136,6 +164,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         self.heal().ok(); // the namespaces go anyway
+        while ip("rule del priority 200").is_ok() {}
         for end in &mut self.ends {
             end.keeper.kill().ok();
             end.keeper.wait().ok();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::calls::{self, GroupAddresses, Sent};
+use crate::clock::Nanos;
 use crate::cluster::{Cluster, GROUP};
 use crate::fault::Library;
 use crate::segments;
@@ -39,8 +40,8 @@ pub trait Subject {
     /// Whether a member's process has not ended.
     fn is_running(&mut self, member: usize) -> bool;
 
-    /// `kill -9` of all the named members in the same moment; returns when they are gone.
-    fn kill(&mut self, members: &[usize]) -> Result<()>;
+    /// `kill -9` of all the named members in the same moment, which is returned, when they are gone.
+    fn kill(&mut self, members: &[usize]) -> Result<Nanos>;
 
     /// Has a member end in order, with SIGTERM.
     fn terminate(&mut self, member: usize) -> Result<()>;
@@ -75,12 +76,17 @@ pub trait Subject {
     }
 
     /// Takes a member out of the group and a new one with an empty store in at the same site. Whether the old one is alive
-    /// is up to the caller.
-    fn replace_member(&mut self, _member: usize, _how: Replacement) -> Result<()> {
+    /// is up to the caller. `within` is for each step; after an error it is half done, and another call goes on with it.
+    fn replace_member(
+        &mut self,
+        _member: usize,
+        _how: Replacement,
+        _within: Duration,
+    ) -> Result<()> {
         bail!("{} cannot change its members", self.name())
     }
 
-    /// What stands between the members and libc, with `Options::faulty`.
+    /// What stands between the members and libc, with `Options::faulty`; by it flushes get slow and clocks jump.
     fn library(&self) -> Result<&Library>;
 
     /// A member's folder; with `Options::disk_bytes` a file system of its own is mounted there.
@@ -105,9 +111,12 @@ pub enum Replacement {
     InOneStep,
 }
 
-/// A member that changes is given this long for each step.
-const STEP_WITHIN: Duration = Duration::from_secs(30);
+/// What a member that is told to end may take.
+const END_WITHIN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
+
+/// How a change of a member is refused that is not in the group any more.
+const NO_MEMBER: &str = "no member of the group has";
 
 impl Subject for Cluster {
     fn name(&self) -> String {
@@ -138,7 +147,8 @@ impl Subject for Cluster {
         self.members[member].is_running()
     }
 
-    fn kill(&mut self, members: &[usize]) -> Result<()> {
+    fn kill(&mut self, members: &[usize]) -> Result<Nanos> {
+        let time = Nanos::now();
         for member in members {
             self.signal(*member, libc::SIGKILL)?;
         }
@@ -146,11 +156,11 @@ impl Subject for Cluster {
             self.kill(*member)?;
             self.members[*member].process = None; // so that nobody wonders how it ended
         }
-        Ok(())
+        Ok(time)
     }
 
     fn terminate(&mut self, member: usize) -> Result<()> {
-        self.terminate(member, STEP_WITHIN)?;
+        self.terminate(member, END_WITHIN)?;
         self.members[member].process = None;
         Ok(())
     }
@@ -196,29 +206,41 @@ impl Subject for Cluster {
         self.admin(&words).map(|_| ())
     }
 
-    fn replace_member(&mut self, member: usize, how: Replacement) -> Result<()> {
-        let old = format!("n{}", self.members[member].number);
-        if how == Replacement::OneAfterTheOther {
-            self.change(&["removeMember", "-i", &old], "no member of the group has")?;
-        }
-        self.renew_member(member)?;
-        self.start_member(member)?;
+    fn replace_member(&mut self, member: usize, how: Replacement, within: Duration) -> Result<()> {
+        let in_one_step = how == Replacement::InOneStep;
+        let old = match self.replacing.clone() {
+            Some(old) => old,
+            None => {
+                let old = format!("n{}", self.members[member].number);
+                if !in_one_step {
+                    self.change(&["removeMember", "-i", &old], NO_MEMBER, within)?;
+                }
+                self.renew_member(member)?;
+                self.start_member(member)?;
+                self.replacing = Some(old.clone());
+                old
+            }
+        };
         let new = format!("n{}", self.members[member].number);
         let place = self.raft_address(member);
-        wait_ok(&format!("{new} to listen"), STEP_WITHIN, STEP, || {
+        wait_ok(&format!("{new} to listen"), within, STEP, || {
             std::net::TcpStream::connect(&place).context("connect")
         })?;
-        match how {
-            Replacement::OneAfterTheOther => {
-                self.change(&["addMember", "-i", &new, "-a", &place], "is in use")?;
-                self.change(&["promoteMember", "-i", &new], "has a vote already")
-            }
-            Replacement::InOneStep => {
-                let by = ["-i", &old, "-r", &new, "-a", &place, "-t", "60"];
-                let words = [&["replaceMember"], &by[..]].concat();
-                self.change(&words, "no member of the group has")
-            }
+        if in_one_step {
+            let (exchange, patience) = (["-i", &old, "-r", &new, "-a", &place], within.as_secs());
+            let words = [
+                &["replaceMember"],
+                &exchange[..],
+                &["-t", &patience.to_string()],
+            ];
+            self.change(&words.concat(), NO_MEMBER, within)?;
+        } else {
+            let words = ["addMember", "-i", &new, "-a", &place];
+            self.change(&words, "is in use", within)?;
+            self.change(&["promoteMember", "-i", &new], "has a vote already", within)?;
         }
+        self.replacing = None;
+        Ok(())
     }
 
     fn library(&self) -> Result<&Library> {
@@ -245,10 +267,10 @@ impl Subject for Cluster {
 impl Cluster {
     /// Has the members of the group changed. While faults happen an attempt may fail for reasons of its own and is repeated;
     /// that one whose answer was lost had been carried out is known by the words in which its repetition is refused.
-    fn change(&self, words: &[&str], refused_when_done: &str) -> Result<()> {
+    fn change(&self, words: &[&str], refused_when_done: &str, within: Duration) -> Result<()> {
         let words = [words, &["-g", GROUP]].concat();
         let what = words.join(" ");
-        wait_ok(&what, STEP_WITHIN, STEP, || match self.admin(&words) {
+        wait_ok(&what, within, STEP, || match self.admin(&words) {
             Err(error) if !format!("{error:#}").contains(refused_when_done) => Err(error),
             _ => Ok(()),
         })

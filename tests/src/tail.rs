@@ -99,15 +99,21 @@ impl Tail {
     }
 
     /// Stops and returns what was seen; an error when a consumer met something that no consumer may meet.
-    pub fn stop(mut self) -> Result<Vec<Observation>> {
+    pub fn stop(self) -> Result<Vec<Observation>> {
+        let (observations, complaints) = self.stop_with_complaints();
+        anyhow::ensure!(
+            complaints.is_empty(),
+            "consumers that read meanwhile complain:\n    {}",
+            complaints.join("\n    ")
+        );
+        Ok(observations)
+    }
+
+    /// Stops and returns what was seen, and what no consumer may meet.
+    pub fn stop_with_complaints(mut self) -> (Vec<Observation>, Vec<String>) {
         self.halt();
         let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
-        anyhow::ensure!(
-            seen.complaints.is_empty(),
-            "consumers that read meanwhile complain:\n    {}",
-            seen.complaints.join("\n    ")
-        );
-        Ok(seen.observations)
+        (seen.observations, seen.complaints)
     }
 
     fn halt(&mut self) {
