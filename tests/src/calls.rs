@@ -348,12 +348,8 @@ pub fn create_topic(connection: &mut Connection, topic: &str, queues: i32) -> Re
 
 /// Whether a broker knows a topic.
 pub fn has_topic(connection: &mut Connection, topic: &str) -> Result<bool> {
-    let request = Request::new(request::GET_TOPIC_CONFIG).field("topic", topic);
-    let reply = connection.call(&request, PATIENCE)?;
-    if reply.code == response::TOPIC_NOT_EXIST {
-        return Ok(false);
-    }
-    accepted(reply).map(|_| true)
+    let request = topic_settings_request(topic);
+    settings(connection, &request, response::TOPIC_NOT_EXIST).map(|found| found.is_some())
 }
 
 /// The request that creates or changes a topic.
@@ -442,6 +438,31 @@ pub fn consumer_ids(connection: &mut Connection, group: &str) -> Result<Vec<Stri
 /// One broker group as a nameserver knows it: (broker id, address) pairs, ascending.
 pub type GroupAddresses = Vec<(i64, String)>;
 
+/// JSON as the Java servers write it: keys of maps that are numbers come without quotes.
+fn java_json(text: &[u8]) -> Result<Value> {
+    let mut standard = Vec::with_capacity(text.len());
+    let (mut in_string, mut escaped, mut key_may_begin) = (false, false, false);
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !in_string && key_may_begin && digits > 0 && rest.get(digits) == Some(&b':') {
+            standard.push(b'"');
+            standard.extend_from_slice(&rest[..digits]);
+            standard.push(b'"');
+            rest = &rest[digits..];
+            continue;
+        }
+        if *byte == b'"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && *byte == b'\\' && !escaped;
+        key_may_begin = matches!(byte, b'{' | b',');
+        standard.push(*byte);
+        rest = after;
+    }
+    serde_json::from_slice(&standard).context("JSON")
+}
+
 fn addresses(group: &Value) -> Result<GroupAddresses> {
     let table = group["brokerAddrs"].as_object().context("no brokerAddrs")?;
     let mut found = Vec::new();
@@ -456,7 +477,7 @@ fn addresses(group: &Value) -> Result<GroupAddresses> {
 /// Asks a nameserver for the members of a broker group; empty when it knows none.
 pub fn group_addresses(nameserver: &mut Connection, name: &str) -> Result<GroupAddresses> {
     let reply = call(nameserver, &Request::new(request::GET_BROKER_CLUSTER_INFO))?;
-    let body: Value = serde_json::from_slice(&reply.body).context("the cluster info")?;
+    let body = java_json(&reply.body).context("the cluster info")?;
     match body["brokerAddrTable"].get(name) {
         Some(group) => addresses(group),
         None => Ok(Vec::new()),
@@ -466,7 +487,7 @@ pub fn group_addresses(nameserver: &mut Connection, name: &str) -> Result<GroupA
 /// Asks a nameserver for the route of a topic: the members of its first broker group.
 pub fn route_addresses(nameserver: &mut Connection, topic: &str) -> Result<GroupAddresses> {
     let request = Request::new(request::GET_ROUTEINFO_BY_TOPIC).field("topic", topic);
-    let body: Value = serde_json::from_slice(&call(nameserver, &request)?.body)?;
+    let body = java_json(&call(nameserver, &request)?.body)?;
     addresses(
         body["brokerDatas"]
             .get(0)
@@ -490,6 +511,17 @@ mod tests {
         );
         assert!(MessageId::parse("7F0000").is_err());
         assert!(MessageId::parse("7F00000100002A9F0000000000x1E240").is_err());
+    }
+
+    #[test]
+    fn keys_without_quotes_are_read() {
+        let read =
+            java_json(br#"{"a":{0:"x,1:","2":[3,4],10:"\"{5:"}}"#).expect("as Java writes it");
+        assert_eq!(
+            read,
+            json!({"a": {"0": "x,1:", "2": [3, 4], "10": "\"{5:"}})
+        );
+        assert!(java_json(b"{0:").is_err());
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::history::{Ack, History, Key, Outcome, Send};
 use crate::process::spawn_piped;
 use crate::wait::wait_for;
 
-/// The release whose client is used.
-const RELEASE: &str = "5.5.0";
+/// The release whose client and servers are used.
+pub const RELEASE: &str = "5.5.0";
 
 /// A running Java producer.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ fn compile(jars: &Path, classes: &Path) -> Result<()> {
 }
 
 /// The folder of the published jars, shared with the compatibility tests; fetched by Maven when missing.
-fn jars() -> Result<Option<PathBuf>> {
+pub(crate) fn jars() -> Result<Option<PathBuf>> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let jars = Path::new(&home)
         .join(".cache/raftmq/java")

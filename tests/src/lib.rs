@@ -30,6 +30,7 @@ pub mod leadership;
 pub mod linearizability;
 pub mod link;
 pub mod network;
+pub mod original;
 pub mod ports;
 pub mod preload;
 pub mod process;

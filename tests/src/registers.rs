@@ -11,7 +11,7 @@
 //! just before, on the same connection, that it leads: the largest offset of a queue (30) costs a round of heartbeats. The
 //! models and what they promise stand beside the check, in `tests/linearizability/models.go`.
 //!
-//! A key is given up for a new one after some hundred operations, or a few of unknown outcome: these could take effect at
+//! A key is given up for a new one after some time, or a few of unknown outcome: these could take effect at
 //! any later time, and each of them doubles what the checker has to search.
 
 use std::fs::File;
@@ -40,12 +40,14 @@ pub const TOPIC: &str = "Registers";
 /// Its messages: offsets beyond the end of the queue are refused.
 const MESSAGES: u32 = 2_000;
 
-/// Operations on one key.
-const OPERATIONS_MAX: u32 = 400;
+/// Operations on one key: enough to live through a change of the leader, and as many as there are different topic settings.
+const OPERATIONS_MAX: u32 = 1_500;
 /// Writes of unknown outcome on one key.
 const UNKNOWN_MAX: u32 = 5;
 /// Operations over one connection, so that every member is used.
 const OPERATIONS_EACH: u32 = 64;
+/// `retryMaxTimes` of a group that nobody has set it for.
+const RETRIES_NEW: i64 = 16;
 /// The field that marks an answer which another member gave.
 const FORWARDED: &str = "raftmqForwarded";
 
@@ -76,7 +78,7 @@ impl Plan {
             members,
             keys: 2,
             clients: 3,
-            pace: Duration::from_millis(8),
+            pace: Duration::from_millis(20),
             rivals: true,
             window: OFFSET_WINDOW,
             grace: Duration::from_millis(500),
@@ -411,7 +413,8 @@ impl Client {
             }
             Answer::Refused | Answer::Elsewhere if self.slot.kind == Kind::Offset => {
                 // A group whose offsets are saved has to exist. If this fails, the next one tries again.
-                calls::call(&mut connection, &calls::group_request(&turn.name, 16)).ok();
+                let create = calls::group_request(&turn.name, RETRIES_NEW);
+                calls::call(&mut connection, &create).ok();
                 self.left = 0;
             }
             Answer::Refused | Answer::Elsewhere => self.left = 0,
@@ -455,7 +458,7 @@ impl Client {
                     .with("writeQueueNums", write)
                     .with("perm", perm)
             }
-            Kind::Group => calls::group_request(name, value),
+            Kind::Group => calls::group_request(name, RETRIES_NEW + value),
         }
     }
 
@@ -496,7 +499,11 @@ impl Client {
             number.with_context(|| format!("{name} has no {field}: {found}"))
         };
         Ok(Answer::Done(match self.slot.kind {
-            Kind::Group => number("retryMaxTimes")?.to_string(),
+            // A broker that makes a group of whatever it is asked for has not been told anything of it.
+            Kind::Group => match number("retryMaxTimes")? {
+                RETRIES_NEW => String::new(),
+                retries => (retries - RETRIES_NEW).to_string(),
+            },
             Kind::Offset | Kind::Topic => format!(
                 "{}/{}/{}",
                 number("readQueueNums")?,
