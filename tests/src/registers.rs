@@ -63,7 +63,7 @@ pub struct Plan {
     /// Time between a client's operations.
     pub pace: Duration,
     /// Whether several clients save offsets of one group, and sometimes smaller ones, which may not move the group back.
-    /// Otherwise one of them saves and all read.
+    /// Otherwise one of them saves and the others read.
     pub rivals: bool,
     /// An acknowledged offset may be lost if its leader goes within this.
     pub window: Duration,
@@ -213,7 +213,12 @@ impl Registers {
                 for nth in 0..plan.clients {
                     let mut client = Client {
                         number: threads.len(),
-                        writes: plan.rivals || kind != Kind::Offset || nth == 0,
+                        writes: match kind {
+                            // As a consumer does, which reads where its group is only when it gets a queue.
+                            Kind::Offset if nth == 0 => Writes::Only,
+                            Kind::Offset if !plan.rivals => Writes::Never,
+                            _ => Writes::AndReads,
+                        },
                         plan: plan.clone(),
                         slot: Arc::clone(&slot),
                         out: Arc::clone(&out),
@@ -313,9 +318,17 @@ enum Answer {
     Elsewhere,
 }
 
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    Only,
+    AndReads,
+    Never,
+}
+
 struct Client {
     number: usize,
-    writes: bool,
+    writes: Writes,
     plan: Plan,
     slot: Arc<Slot>,
     out: Arc<Out>,
@@ -336,7 +349,12 @@ impl Client {
                 pause(Duration::from_millis(20));
                 continue;
             };
-            if self.writes && self.draw(2) == 0 {
+            let writes = match self.writes {
+                Writes::Only => true,
+                Writes::AndReads => self.draw(2) == 0,
+                Writes::Never => false,
+            };
+            if writes {
                 self.write(connection);
             } else {
                 self.read(connection);
