@@ -9,6 +9,9 @@
 //!                                               segments (files, byte for byte) ─────────┘
 //! ```
 //!
+//! Beside it: [`registers`] (offsets, topics and groups) ─▶ [`linearizability`], with who led from [`leadership`]; [`routes`]
+//! watches nameservers; [`original`] is the original's cluster under the same faults ([`subject`]).
+//!
 //! [`wire`] and [`record`] are written from the protocol's description and share no code with `raftmq-proto`: a mistake
 //! made on both sides of the product's own codec would cancel out, here it shows.
 //!
