@@ -255,21 +255,30 @@ impl<'a> Comparison<'a> {
             silence(&history, begun, ended)
         ));
         subject.wait_serving()?;
-        let leader = wait_leader(subject)?;
-        let contents = read_topic(&subject.addresses()[leader], TOPIC, QUEUES)?;
         pause(Duration::from_secs(1)); // for the consumers that read along
         let (observed, complaints) = tail.stop_with_complaints();
         for complaint in complaints.iter().take(10) {
             say(format!("a consumer that read along complains: {complaint}"));
         }
-        let verdict = history.with(|sends| {
-            checker::check(Evidence {
-                sends,
-                contents: &contents,
-                observed: &observed,
-            })
-        });
-        say(format!("messages: {verdict}"));
+        let leader = wait_leader(subject)?;
+        for (member, address) in subject.addresses().iter().enumerate() {
+            let part = if member == leader { " (leader)" } else { "" };
+            let judged = read_topic(address, TOPIC, QUEUES).map(|contents| {
+                history.with(|sends| {
+                    checker::check(Evidence {
+                        sends,
+                        contents: &contents,
+                        observed: &observed,
+                    })
+                })
+            });
+            match judged {
+                Ok(verdict) => say(format!("messages through n{member}{part}: {verdict}")),
+                Err(error) => say(format!(
+                    "messages through n{member}{part}: NOT readable: {error:#}"
+                )),
+            }
+        }
         say(routes.stop(leadership.reigns(), LATE));
         tell_registers(&registers)?;
         say(format!(
