@@ -275,7 +275,7 @@ impl<'a> Comparison<'a> {
             match judged {
                 Ok(verdict) => say(format!("messages through n{member}{part}: {verdict}")),
                 Err(error) => say(format!(
-                    "messages through n{member}{part}: NOT readable: {error:#}"
+                    "messages through n{member}{part}: not read: {error:#}"
                 )),
             }
         }
