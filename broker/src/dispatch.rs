@@ -119,6 +119,10 @@ impl Dispatch {
             request::QUERY_CONSUMER_OFFSET => {
                 self.confirmed(exchange, |d, exchange| d.offsets.query(exchange))
             }
+            // A leader that has been cut off would take offsets which nobody else will ever see.
+            request::UPDATE_CONSUMER_OFFSET if !self.group.holds_lease() => {
+                self.confirmed(exchange, |d, exchange| d.offsets.update(exchange))
+            }
             request::UPDATE_CONSUMER_OFFSET => {
                 finish(exchange, |exchange| self.offsets.update(exchange))
             }
