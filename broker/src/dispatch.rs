@@ -120,8 +120,10 @@ impl Dispatch {
             request::QUERY_CONSUMER_OFFSET => {
                 self.confirmed(exchange, |d, exchange| d.offsets.query(exchange))
             }
-            // What a leader that is cut off acknowledges is lost, so it may not go on for longer than its lease.
-            request::UPDATE_CONSUMER_OFFSET if !self.group.holds_lease() => self.again(exchange),
+            // What a leader that is cut off acknowledges is lost: once its lease is over it asks.
+            request::UPDATE_CONSUMER_OFFSET if !self.group.holds_lease() => {
+                self.confirmed(exchange, |d, exchange| d.offsets.update(exchange))
+            }
             request::UPDATE_CONSUMER_OFFSET => {
                 finish(exchange, |exchange| self.offsets.update(exchange))
             }

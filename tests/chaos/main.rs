@@ -11,6 +11,7 @@ use raftmq_tests::chaos::run::{Wanted, run};
 use raftmq_tests::chaos::schedule::{Kind, Wishes};
 use raftmq_tests::disk::enter_private_mounts;
 use raftmq_tests::figures::say;
+use raftmq_tests::linearizability;
 use raftmq_tests::network;
 use raftmq_tests::serial::turn;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
+    linearizability::fetch();
     if let Err(error) = network::enter().and_then(|()| enter_private_mounts()) {
         say(format!(
             "SKIPPED: no namespace can be made here ({error:#})"
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             continue;
         }
         let wanted = Wanted {
+            original: false,
             wishes: Wishes {
                 seed,
                 kinds: Kind::ALL.to_vec(),

@@ -11,6 +11,15 @@ use crate::figures::say;
 /// Set where nothing may be left out because a tool is missing.
 const COMPLETE: &str = "RAFTMQ_TESTS_COMPLETE";
 
+/// Fetches what the checker is built from, for those who are about to cut themselves off from the network. What fails here is
+/// told by [`check`].
+pub fn fetch() {
+    let mut command = Command::new("go");
+    command.args(["mod", "download"]);
+    let folder = crate_dir().join("linearizability");
+    command.current_dir(folder).output().ok();
+}
+
 /// Checks every key of a history: what was judged, or an error that names the key and tells how far it fits. `None`, said
 /// loudly, where there is no Go.
 pub fn check(history: &Path) -> Result<Option<String>> {

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::calls;
 use crate::history::FoundKey;
+use crate::leadership::{Addresses, fixed};
 use crate::readback::Message;
 use crate::wait::pause;
 use crate::wire::Connection;
@@ -55,6 +56,11 @@ impl Tail {
 
     /// As [`Tail::start`], from the given offset in each queue.
     pub fn start_from(addresses: &[String], topic: &str, offsets: &[i64]) -> Tail {
+        Tail::start_through(&fixed(addresses.to_vec()), topic, offsets)
+    }
+
+    /// As [`Tail::start_from`], through members that are asked for again and again.
+    pub fn start_through(members: &Addresses, topic: &str, offsets: &[i64]) -> Tail {
         let stop = Arc::new(AtomicBool::new(false));
         let trims = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -62,7 +68,7 @@ impl Tail {
             .zip(offsets)
             .map(|(queue, offset)| {
                 let mut follower = Follower {
-                    addresses: addresses.to_vec(),
+                    members: Arc::clone(members),
                     topic: topic.to_owned(),
                     queue,
                     at: *offset,
@@ -132,7 +138,7 @@ impl Drop for Tail {
 }
 
 struct Follower {
-    addresses: Vec<String>,
+    members: Addresses,
     topic: String,
     queue: i32,
     at: i64,
@@ -148,9 +154,13 @@ impl Follower {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let address = self.addresses[turn % self.addresses.len()].clone();
+            let members = (self.members)();
+            let Some(address) = members.get(turn % members.len().max(1)) else {
+                pause(Duration::from_millis(50));
+                continue;
+            };
             // Any failure is a reason to try the next member; that a member can be read again is for others to check.
-            self.follow(&address).ok();
+            self.follow(address).ok();
             pause(Duration::from_millis(50));
         }
     }

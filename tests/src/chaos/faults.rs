@@ -1,5 +1,6 @@
 //! Has faults happen to a group, and takes them back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use crate::fault::Flush;
 use crate::figures::say;
 use crate::link::{Links, Quality};
 use crate::network::Network;
+use crate::routes::RouteWatch;
 use crate::subject::{Replacement, Subject};
 use crate::wait::pause;
 
@@ -29,6 +31,12 @@ pub struct Ground {
     pub links: Option<Links>,
     /// The size of each member's disk when it is well, where it has one of its own.
     pub disk_bytes: Option<u64>,
+    /// Is told who is killed and started.
+    pub routes: RouteWatch,
+    /// Members that were killed and not started since.
+    down: BTreeSet<usize>,
+    /// Members whose disks were full in this round.
+    full: BTreeSet<usize>,
     /// A change of members that is half done.
     unfinished: Option<(usize, Replacement)>,
 }
@@ -52,8 +60,8 @@ pub enum Lasting {
     Clock(usize),
     /// Their disks are full.
     Full(Vec<usize>),
-    /// Its flushes are slow.
-    Flush(usize),
+    /// Their flushes are slow.
+    Flush(Vec<usize>),
 }
 
 impl Ground {
@@ -64,11 +72,16 @@ impl Ground {
         links: Option<Links>,
         disk_bytes: Option<u64>,
     ) -> Result<Ground> {
+        let nameservers = subject.nameserver_addresses();
+        let nameservers: Vec<String> = nameservers.split(';').map(str::to_owned).collect();
         let mut ground = Ground {
+            routes: RouteWatch::start(&nameservers, None),
             subject,
             network,
             links,
             disk_bytes,
+            down: BTreeSet::new(),
+            full: BTreeSet::new(),
             unfinished: None,
         };
         ground.take_over_links()?;
@@ -102,6 +115,13 @@ impl Ground {
             Who::Leader => self.leader(),
             Who::Follower(after) => (self.leader() + after) % self.subject.members(),
             Who::Member(member) => member,
+        }
+    }
+
+    fn one_or_all(&self, who: Option<Who>) -> Vec<usize> {
+        match who {
+            Some(who) => vec![self.resolve(who)],
+            None => (0..self.subject.members()).collect(),
         }
     }
 
@@ -162,20 +182,20 @@ impl Ground {
                 Ok(Lasting::Clock(member))
             }
             Fault::DiskFull(who) => {
-                let members = match who {
-                    Some(who) => vec![self.resolve(who)],
-                    None => (0..self.subject.members()).collect(),
-                };
+                let members = self.one_or_all(who);
                 for member in &members {
                     disk::resize(&self.subject.store(*member), 0)?;
                 }
+                self.full.extend(&members);
                 Ok(Lasting::Full(members))
             }
             Fault::SlowFlush { who, takes } => {
-                let member = self.resolve(who);
+                let members = self.one_or_all(who);
                 let library = self.subject.library()?;
-                library.set_flush(member, Flush::Slow(takes))?;
-                Ok(Lasting::Flush(member))
+                for member in &members {
+                    library.set_flush(*member, Flush::Slow(takes))?;
+                }
+                Ok(Lasting::Flush(members))
             }
             Fault::Members { who, how } => self.replace(who, how),
             Fault::Transfer(after) => {
@@ -191,7 +211,12 @@ impl Ground {
 
     fn kill(&mut self, mut members: Vec<usize>) -> Result<Lasting> {
         members.retain(|member| self.subject.is_running(*member));
-        self.subject.kill(&members)?;
+        let killed = self.subject.kill(&members)?;
+        self.down.extend(&members);
+        let addresses = self.subject.addresses();
+        for member in &members {
+            self.routes.died(&addresses[*member], killed);
+        }
         Ok(Lasting::Killed(members))
     }
 
@@ -215,8 +240,8 @@ impl Ground {
             return Ok(Lasting::Over); // one change at a time
         }
         let member = self.resolve(who);
-        if how == Replacement::InOneStep && self.subject.is_running(member) {
-            self.subject.kill(&[member])?;
+        if how == Replacement::InOneStep {
+            self.kill(vec![member])?;
         }
         self.unfinished = Some((member, how));
         if let Err(error) = self.go_on_replacing(CHANGE_WITHIN) {
@@ -229,8 +254,12 @@ impl Ground {
         let Some((member, how)) = self.unfinished else {
             return Ok(());
         };
+        self.routes.started(&self.subject.addresses()[member]);
         let replaced = self.subject.replace_member(member, how, within);
         self.take_over_links()?; // it listens at another port
+        if self.subject.is_running(member) {
+            self.down.remove(&member);
+        }
         replaced?;
         self.unfinished = None;
         Ok(())
@@ -293,9 +322,11 @@ impl Ground {
                     disk::resize(&self.subject.store(*member), bytes)?;
                 }
             }
-            Lasting::Flush(member) => {
+            Lasting::Flush(members) => {
                 let library = self.subject.library()?;
-                library.set_flush(*member, Flush::Well)?;
+                for member in members {
+                    library.set_flush(*member, Flush::Well)?;
+                }
             }
         }
         Ok(())
@@ -305,7 +336,14 @@ impl Ground {
         if self.subject.is_running(member) {
             return Ok(());
         }
+        self.routes.started(&self.subject.addresses()[member]);
+        self.down.remove(&member);
         self.subject.start_member(member)
+    }
+
+    /// Whether a member has ended that nobody ended.
+    pub fn has_ended(&mut self, member: usize) -> bool {
+        !self.subject.is_running(member) && !self.down.contains(&member)
     }
 
     fn resume(&mut self, member: usize) -> Result<()> {
@@ -314,6 +352,35 @@ impl Ground {
             self.subject.signal(member, libc::SIGCONT)?;
         }
         Ok(())
+    }
+
+    /// Starts a member again that ended although nobody ended it. An error that says so, unless it ended because its disk has
+    /// not a byte left: it may do that, where it cannot save what it has applied, and its supervisor starts it again.
+    pub fn start_again(&mut self, member: usize) -> Result<()> {
+        let ended = self.subject.require_running();
+        let excused = self.full.contains(&member);
+        self.start(member)?;
+        match ended {
+            Err(error) if excused => {
+                say(format!("    n{member}, whose disk was full: {error:#}"));
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    /// Kills all members and starts them, and waits until they serve.
+    pub fn restart_all(&mut self) -> Result<()> {
+        self.kill((0..self.subject.members()).collect())?;
+        for member in 0..self.subject.members() {
+            self.start(member)?;
+        }
+        self.subject.wait_serving().context("restart all members")
+    }
+
+    /// Nothing of the last round excuses anybody any more.
+    pub fn forget_excuses(&mut self) {
+        self.full.clear();
     }
 
     /// Everything is well again: members that do not run are started, and a change of members that was begun is finished.

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::calls;
 use crate::clock::Nanos;
+use crate::leadership::Addresses;
 use crate::wait::pause;
 use crate::wire::Connection;
 
@@ -30,8 +31,8 @@ pub struct GroupProgress {
 /// What one consumer found.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Acknowledged saves that still count: time of the acknowledgement, offset.
-    acked: Vec<(Nanos, i64)>,
+    /// Acknowledged saves that still count.
+    acked: Vec<Save>,
     /// The largest offset that was tried to be saved.
     tried: i64,
     /// Saves acknowledged.
@@ -44,15 +45,23 @@ pub struct Progress {
     pub complaints: Vec<String>,
 }
 
+/// An acknowledged save.
+#[derive(Debug, Clone, Copy)]
+struct Save {
+    called: Nanos,
+    answered: Nanos,
+    offset: i64,
+}
+
 impl Progress {
     /// The offset that was acknowledged last.
     pub fn last(&self) -> Option<i64> {
-        self.acked.last().map(|(_, offset)| *offset)
+        self.acked.last().map(|save| save.offset)
     }
 
-    fn saved(&mut self, at: Nanos, offset: i64) {
+    fn saved(&mut self, save: Save) {
         self.saves += 1;
-        self.acked.push((at, offset));
+        self.acked.push(save);
     }
 
     /// Judges an answer to what is saved.
@@ -63,15 +72,16 @@ impl Progress {
                 "{place}: offset {found} is saved, {tried} is the largest that was tried"
             ));
         }
-        let Some((last_at, last)) = self.acked.last().copied() else {
+        let Some(last) = self.acked.last().copied() else {
             return;
         };
-        if found >= last {
+        if found >= last.offset {
             return;
         }
-        let kept = self.acked.partition_point(|(_, offset)| *offset <= found);
-        let (first_at, _) = self.acked[kept];
-        self.lost = self.lost.max(last_at.since(first_at));
+        let kept = self.acked.partition_point(|save| save.offset <= found);
+        // Whoever was frozen may answer late; when it was asked counts.
+        let lost = last.called.since(self.acked[kept].answered);
+        self.lost = self.lost.max(lost);
         self.losses += 1;
         // What is gone is gone: from here on this is what may not be undercut.
         self.acked.truncate(kept);
@@ -80,12 +90,12 @@ impl Progress {
 
 impl GroupProgress {
     /// Starts one consumer for each queue.
-    pub fn start(addresses: &[String], topic: &str, queues: i32) -> GroupProgress {
+    pub fn start(members: &Addresses, topic: &str, queues: i32) -> GroupProgress {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..queues)
             .map(|queue| {
                 let mut consumer = Consumer {
-                    addresses: addresses.to_vec(),
+                    members: Arc::clone(members),
                     topic: topic.to_owned(),
                     queue,
                     stop: Arc::clone(&stop),
@@ -123,7 +133,7 @@ impl Drop for GroupProgress {
 }
 
 struct Consumer {
-    addresses: Vec<String>,
+    members: Addresses,
     topic: String,
     queue: i32,
     stop: Arc<AtomicBool>,
@@ -136,8 +146,12 @@ impl Consumer {
         let mut failures = 0;
         for turn in start.. {
             let stopping = self.stop.load(Ordering::Relaxed);
-            let address = self.addresses[turn % self.addresses.len()].clone();
-            match self.consume(&address) {
+            let members = (self.members)();
+            let address = members.get(turn % members.len().max(1));
+            let consumed = address
+                .context("no member is known")
+                .and_then(|address| self.consume(address));
+            match consumed {
                 Ok(()) if stopping => return,
                 Ok(()) => failures = 0,
                 // A group in which nothing can be saved any more is for others to find.
@@ -173,8 +187,13 @@ impl Consumer {
             let records = pulled.records()?;
             at = records.last().map_or(at, |last| last.queue_offset + 1);
             self.progress.tried = self.progress.tried.max(at);
+            let called = Nanos::now();
             calls::update_offset(&mut connection, GROUP, &self.topic, self.queue, at)?;
-            self.progress.saved(Nanos::now(), at);
+            self.progress.saved(Save {
+                called,
+                answered: Nanos::now(),
+                offset: at,
+            });
         }
         Ok(())
     }
@@ -196,7 +215,11 @@ mod tests {
             ..Progress::default()
         };
         for step in 1..=4 {
-            progress.saved(Nanos(step * 100 * MS), i64::try_from(step * 10).unwrap());
+            progress.saved(Save {
+                called: Nanos((step * 100 - 1) * MS),
+                answered: Nanos(step * 100 * MS),
+                offset: i64::try_from(step * 10).unwrap(),
+            });
         }
         progress
     }
@@ -217,7 +240,7 @@ mod tests {
     fn a_loss_is_as_long_as_what_was_acknowledged_meanwhile() {
         let mut progress = progress();
         progress.found(25, "");
-        assert_eq!(progress.lost, Duration::from_millis(100)); // 30 and 40
+        assert_eq!(progress.lost, Duration::from_millis(99)); // 30 and 40
         assert_eq!(progress.last(), Some(20));
         progress.found(25, "");
         assert_eq!(progress.losses, 1);

@@ -24,7 +24,7 @@ pub const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Saved offsets that were acknowledged for so long may be lost, not more: the window of their batch and the time in which a
 /// leader that was cut off may not know it.
-pub const LOST_MAX: Duration = Duration::from_secs(2);
+pub const LOST_MAX: Duration = Duration::from_secs(1);
 
 /// A topic and everybody who used it.
 pub struct Stream {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::faults::{Ground, Lasting};
 use super::group::{GROUP, GroupProgress};
@@ -17,8 +18,13 @@ use crate::clock::Nanos;
 use crate::cluster::{Cluster, Options};
 use crate::figures::{Series, ms, say};
 use crate::history::{History, Outcome};
+use crate::leadership::{Leadership, fixed};
+use crate::linearizability;
 use crate::link::Links;
 use crate::network::Network;
+use crate::original::Original;
+use crate::registers::{self, Registers};
+use crate::routes::{LATE, by_route};
 use crate::subject::Subject;
 use crate::tail::Tail;
 use crate::wait::{pause, wait_ok};
@@ -37,12 +43,14 @@ const PACE: Duration = Duration::from_millis(15);
 
 /// When everything is well again, all members take part and every producer goes on by then.
 pub const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
-/// A group that needs longer than that is not waited for any more.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
+/// A group that needs longer than that is not waited for any more: all members are killed and started.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(90);
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// The original's DLedger cluster instead of ours. It knows no change of members, and flushes past the library of faults.
+    pub original: bool,
     /// What the schedule is made from.
     pub wishes: Wishes,
     /// No round begins after so long.
@@ -60,6 +68,9 @@ impl fmt::Display for Wanted {
             "--alone"
         };
         let (seed, names) = (self.wishes.seed, names.join(","));
+        if self.original {
+            f.write_str("--original ")?;
+        }
         write!(
             f,
             "--seed {seed} --minutes {minutes} {mixed} --faults {names}"
@@ -134,19 +145,39 @@ fn cell(series: &Series) -> String {
 
 /// Runs it all. An error when it could not be judged; what is wrong otherwise is in the report.
 pub fn run(wanted: &Wanted) -> Result<Report> {
-    ensure!(!wanted.wishes.kinds.is_empty(), "no fault is wanted");
+    let mut wishes = wanted.wishes.clone();
+    if wanted.original {
+        let unknown = [Kind::Members, Kind::Transfer, Kind::SlowFlush];
+        wishes.kinds.retain(|kind| !unknown.contains(kind));
+    }
+    ensure!(!wishes.kinds.is_empty(), "no fault is wanted");
     let mut run = Run::begin(wanted)?;
-    let (schedule, begin) = (Schedule::new(wanted.wishes.clone()), Nanos::now());
+    let (schedule, begin) = (Schedule::new(wishes), Nanos::now());
     for round in schedule {
         if begin.elapsed() >= wanted.time {
             break;
         }
-        run.round(&round, begin)?;
+        if let Err(error) = run.round(&round, begin) {
+            say(&run.report); // what is known so far
+            return Err(error);
+        }
     }
     run.finish(begin)
 }
 
+fn start(original: bool, options: Options) -> Result<Box<dyn Subject>> {
+    if !original {
+        return Ok(Box::new(Cluster::start(options)?));
+    }
+    let root = std::env::temp_dir().join(format!("raftmq-original-{}", std::process::id()));
+    let started = Original::start(root, &options)?;
+    Ok(Box::new(
+        started.context("the original cannot be had here")?,
+    ))
+}
+
 struct Run {
+    original: bool,
     ground: Ground,
     workload: Workload,
     history: History,
@@ -154,6 +185,8 @@ struct Run {
     ordered: Ordered,
     group: GroupProgress,
     topics: Topics,
+    registers: Registers,
+    leadership: Leadership,
     findings: Findings,
     report: Report,
 }
@@ -176,7 +209,8 @@ impl Run {
             .with("fileReservedTime", "720")
             .with("cleanFileForciblyEnable", "false")
             .with("diskMaxUsedSpaceRatio", "95");
-        let mut subject: Box<dyn Subject> = Box::new(Cluster::start(options)?);
+        let mut subject = start(wanted.original, options)?;
+        say(subject.name());
         subject.create_topic(TOPIC, QUEUES)?;
         subject.create_topic(ORDERED, ORDERED_QUEUES)?;
         let needs_links = kinds.iter().any(|kind| kind.needs_links());
@@ -193,6 +227,22 @@ impl Run {
             plain_producers: 4,
             pace: PACE,
         };
+        registers::prepare(&addresses[ground.subject.leader()?])?;
+        let nameservers = plan.nameservers.split(';').map(str::to_owned).collect();
+        let members = if wanted.original {
+            by_route(nameservers) // those that do not lead neither forward nor know
+        } else {
+            fixed(addresses.clone())
+        };
+        let leadership = Leadership::watch(fixed(addresses.clone()));
+        let plan_of_registers = registers::Plan {
+            keys: 1,
+            rivals: !wanted.original,
+            ..registers::Plan::new(Arc::clone(&members))
+        };
+        let store = ground.subject.store(0);
+        let folder = store.parent().context("a store in no folder")?;
+        let registers = Registers::start(&plan_of_registers, &folder.join("registers.jsonl"))?;
         // The first pull of a group creates it; offsets of unknown groups are refused.
         let leader = ground.subject.leader()?;
         let mut connection = Connection::open(&addresses[leader])?;
@@ -200,13 +250,16 @@ impl Run {
         Ok(Run {
             workload: Workload::start(&plan, &history)?,
             tails: [
-                Tail::start(&addresses, TOPIC, QUEUES),
-                Tail::start(&addresses, ORDERED, ORDERED_QUEUES),
+                Tail::start_through(&members, TOPIC, &[0; QUEUES as usize]),
+                Tail::start_through(&members, ORDERED, &[0; ORDERED_QUEUES as usize]),
             ],
             ordered: Ordered::start(&addresses, ORDERED, ORDERED_QUEUES, PACE),
-            group: GroupProgress::start(&addresses, TOPIC, QUEUES),
-            topics: Topics::start(&addresses),
+            group: GroupProgress::start(&members, TOPIC, QUEUES),
+            topics: Topics::start(&members),
+            registers,
+            leadership,
             history,
+            original: wanted.original,
             ground,
             findings: Findings::default(),
             report: Report::default(),
@@ -226,12 +279,17 @@ impl Run {
                 ms(planned.lasting)
             ));
         })?;
-        let ended = self.ground.subject.require_running();
-        self.findings
-            .note(&format!("round {number}, members"), ended);
+        self.start_ended(number);
         self.ground.heal().context("heal")?;
         let healed = Nanos::now();
-        let members = self.wait_members(number)?;
+        let waited = self.wait_members(number);
+        let members = match self.findings.note(&format!("round {number}"), waited) {
+            Some(took) => took,
+            None => {
+                self.ground.restart_all()?;
+                healed.elapsed()
+            }
+        };
         let waited = self.workload.wait_acked(healed, 0, GIVEN_UP_AFTER);
         let (_, last) = waited.context("wait for the producers")?;
         let producers = last.since(healed);
@@ -288,20 +346,30 @@ impl Run {
         Ok(())
     }
 
+    /// Starts members that ended by themselves.
+    fn start_ended(&mut self, round: usize) {
+        for member in 0..self.ground.subject.members() {
+            if !self.ground.has_ended(member) {
+                continue;
+            }
+            let again = self.ground.start_again(member);
+            self.findings
+                .note(&format!("round {round}, n{member}"), again);
+        }
+    }
+
     /// Waits until every member takes part again; how long that took.
     fn wait_members(&mut self, round: usize) -> Result<Duration> {
         let healed = Nanos::now();
         let step = Duration::from_millis(10);
         for member in 0..self.ground.subject.members() {
             let what = format!("n{member} to take part");
-            let subject = &mut self.ground.subject;
             wait_ok(&what, GIVEN_UP_AFTER, step, || {
-                if !subject.is_running(member) {
-                    bail!("n{member} has ended");
-                }
-                subject.require_taking_part(member)
+                self.start_ended(round);
+                self.ground.subject.require_taking_part(member)
             })?;
         }
+        self.ground.forget_excuses();
         let took = healed.elapsed();
         if took > RECOVERED_WITHIN {
             let late = anyhow::anyhow!("took part {} after the faults", ms(took));
@@ -332,6 +400,22 @@ impl Run {
         self.workload.stop();
         let (ordered, topics, progress) =
             (self.ordered.stop(), self.topics.stop(), self.group.stop());
+        say(format!("  {}", self.registers));
+        let reigns = || match self.original {
+            true => self.ground.routes.timeline().reigns_by_route(),
+            false => self.leadership.reigns(),
+        };
+        let history = self.registers.stop(reigns)?;
+        let routes = self.ground.routes.stop(self.leadership.reigns(), LATE);
+        say(format!("  {routes}"));
+        for complaint in routes.complaints {
+            self.findings
+                .note("routes", Err::<(), _>(anyhow::anyhow!("{complaint}")));
+        }
+        let judged = linearizability::check(&history);
+        if let Some(Some(judged)) = self.findings.note("registers", judged) {
+            say(format!("  registers are linearizable: {judged}"));
+        }
         let subject = self.ground.subject.as_mut();
         subject.wait_serving()?;
         self.history.with(|sends| {

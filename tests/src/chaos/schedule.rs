@@ -38,7 +38,7 @@ pub enum Kind {
     Clock,
     /// A member's disk, or everybody's, has no room.
     DiskFull,
-    /// A member's flushes take long.
+    /// A member's flushes, or everybody's, take long.
     SlowFlush,
     /// A member leaves the group and another one comes in.
     Members,
@@ -174,8 +174,8 @@ pub enum Fault {
     DiskFull(Option<Who>),
     /// See [`Kind::SlowFlush`].
     SlowFlush {
-        /// Whose.
-        who: Who,
+        /// Whose: one member's, or everybody's.
+        who: Option<Who>,
         /// Each flush.
         takes: Duration,
     },
@@ -346,6 +346,7 @@ impl Schedule {
             }
             Kind::SlowFlush => {
                 let takes = random.ms(20, 2_500);
+                let who = (random.below(3) > 0).then_some(who);
                 (Fault::SlowFlush { who, takes }, random.ms(1_000, 4_000))
             }
             Kind::Members => {
@@ -353,10 +354,10 @@ impl Schedule {
                 let how = how[random.below(2)];
                 (Fault::Members { who, how }, Duration::ZERO)
             }
-            Kind::Transfer => (
-                Fault::Transfer(1 + random.below(self.wishes.members - 1)),
-                Duration::ZERO,
-            ),
+            Kind::Transfer => {
+                let to = 1 + random.below(self.wishes.members - 1);
+                (Fault::Transfer(to), Duration::ZERO)
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::calls;
+use crate::leadership::Addresses;
 use crate::wait::pause;
 use crate::wire::Connection;
 
@@ -21,13 +22,12 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Starts, through each member in turn.
-    pub fn start(addresses: &[String]) -> Topics {
+    /// Starts, through each of the members in turn.
+    pub fn start(members: &Addresses) -> Topics {
         let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let thread = {
-            let (addresses, stop, made) =
-                (addresses.to_vec(), Arc::clone(&stop), Arc::clone(&made));
-            std::thread::spawn(move || make(&addresses, &stop, &made))
+            let (members, stop, made) = (Arc::clone(members), Arc::clone(&stop), Arc::clone(&made));
+            std::thread::spawn(move || make(&members, &stop, &made))
         };
         Topics {
             stop,
@@ -57,15 +57,17 @@ impl Drop for Topics {
     }
 }
 
-fn make(addresses: &[String], stop: &AtomicBool, made: &Mutex<Vec<String>>) {
-    for (number, address) in addresses.iter().cycle().enumerate() {
+fn make(members: &Addresses, stop: &AtomicBool, made: &Mutex<Vec<String>>) {
+    for number in 0.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let topic = format!("Made{number}");
-        let created = Connection::open(address)
-            .and_then(|mut connection| calls::create_topic(&mut connection, &topic, 2));
-        if created.is_ok() {
+        let (topic, members) = (format!("Made{number}"), members());
+        let address = members.get(number % members.len().max(1));
+        let created = address
+            .and_then(|address| Connection::open(address).ok())
+            .and_then(|mut open| calls::create_topic(&mut open, &topic, 2).ok());
+        if created.is_some() {
             let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
             made.push(topic);
         }
