@@ -120,12 +120,14 @@ impl Dispatch {
             request::QUERY_CONSUMER_OFFSET => {
                 self.confirmed(exchange, |d, exchange| d.offsets.query(exchange))
             }
-            // What a leader that is cut off acknowledges is lost: once its lease is over it asks.
-            request::UPDATE_CONSUMER_OFFSET if !self.group.holds_lease() => {
-                self.confirmed(exchange, |d, exchange| d.offsets.update(exchange))
+            // Nobody waits for the answer of most.
+            request::UPDATE_CONSUMER_OFFSET if !exchange.request.is_oneway() => {
+                self.later(exchange, |d, request| {
+                    Box::pin(d.offsets.update_for_sure(request))
+                });
             }
             request::UPDATE_CONSUMER_OFFSET => {
-                finish(exchange, |exchange| self.offsets.update(exchange))
+                finish(exchange, |exchange| self.offsets.update(&exchange.request))
             }
 
             request::GET_MAX_OFFSET => {

@@ -1,5 +1,5 @@
-//! Consumer offsets (14, 15): saved in memory at once, through the log within 100 ms. RocketMQ:
-//! `ConsumerOffsetManager`.
+//! Consumer offsets (14, 15): saved in memory at once, through the log within 100 ms. Whoever waits for an answer gets it once
+//! the group has applied the offset. RocketMQ: `ConsumerOffsetManager`.
 
 pub(crate) mod overlay;
 
@@ -16,12 +16,16 @@ use raftmq_proto::header::{
     UpdateConsumerOffsetRequestHeader,
 };
 use raftmq_raft::Group;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
-use crate::exchange::{Exchange, Outcome, Refusal};
+use crate::exchange::{Exchange, Outcome, Refusal, header};
 use overlay::{OffsetKey, Overlay, Saved};
 
 /// A saved offset waits at most this long for its batch.
 const SAVE_PERIOD: Duration = Duration::from_millis(100);
+/// How long an answer may take. Without a quorum an offset may never be saved.
+const SAVED_WITHIN: Duration = Duration::from_secs(3);
 /// Offsets in one entry: some 100 bytes each.
 const BATCH_MAX: usize = 8192;
 /// Offsets that wait: every queue of every group of a large installation.
@@ -31,6 +35,10 @@ const WAITING_MAX: usize = 2_000_000;
 pub(crate) struct Offsets {
     group: Group,
     overlay: Mutex<Overlay>,
+    /// Somebody waits for what is saved: it goes into the log at once.
+    hurry: Notify,
+    /// Told whenever a batch has been applied, or what waited was given up.
+    settled: watch::Sender<()>,
     pulled: Mutex<Pulled>,
     recent_bytes: u64,
 }
@@ -51,6 +59,8 @@ impl Offsets {
         Offsets {
             group,
             overlay: Mutex::new(Overlay::new(WAITING_MAX)),
+            hurry: Notify::new(),
+            settled: watch::Sender::default(),
             pulled: Mutex::default(),
             recent_bytes,
         }
@@ -155,9 +165,44 @@ impl Offsets {
             .copied()
     }
 
+    /// 15, for somebody who waits: the group has applied the offset, or a larger one, when it is answered.
+    pub(crate) async fn update_for_sure(&self, request: &RemotingCommand) -> Outcome {
+        let header: UpdateConsumerOffsetRequestHeader = header(request)?;
+        let mut settled = self.settled.subscribe();
+        let answer = self.update(request)?;
+        self.hurry.notify_one();
+        let applied = async {
+            loop {
+                let known = self.group.store().state.consumer_offset(
+                    &header.consumer_group,
+                    &header.topic,
+                    header.queue_id,
+                );
+                if known >= Some(header.commit_offset) {
+                    return Ok(answer);
+                }
+                if !self.group.role().borrow().serving || settled.changed().await.is_err() {
+                    return Err(Refusal::busy("another member leads; save it there"));
+                }
+            }
+        };
+        tokio::select! {
+            outcome = timeout(SAVED_WITHIN, applied) => outcome.unwrap_or_else(|_elapsed| {
+                Err(Refusal::error(format!(
+                    "outcome unknown: not acknowledged by a quorum within {} ms",
+                    SAVED_WITHIN.as_millis()
+                )))
+            }),
+            loss = self.group.lost() => {
+                let name = self.group.name();
+                Err(Refusal::error(format!("outcome unknown: group {name} has {loss}")))
+            }
+        }
+    }
+
     /// 15.
-    pub(crate) fn update(&self, exchange: &Exchange) -> Outcome {
-        let header: UpdateConsumerOffsetRequestHeader = exchange.header()?;
+    pub(crate) fn update(&self, request: &RemotingCommand) -> Outcome {
+        let header: UpdateConsumerOffsetRequestHeader = header(request)?;
         let state = &self.group.store().state;
         if state.group(&header.consumer_group).is_none() {
             let text = format!("Group {} not exist!", header.consumer_group);
@@ -224,10 +269,14 @@ impl Offsets {
         let mut ticks = tokio::time::interval(SAVE_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.hurry.notified() => {}
+            }
             if !self.group.role().borrow().serving {
                 // Another member takes the offsets now; what was not proposed its clients save there again.
                 self.forget(|_| true);
+                self.settled.send_replace(());
                 *self.pulled.lock() = Pulled::default();
                 continue;
             }
@@ -246,7 +295,10 @@ impl Offsets {
                 rows: overlay::rows(&batch),
             });
             match self.group.propose(vec![op]).await {
-                Ok(()) => self.overlay.lock().applied(&batch),
+                Ok(()) => {
+                    self.overlay.lock().applied(&batch);
+                    self.settled.send_replace(());
+                }
                 Err(error) => {
                     tracing::debug!(%error, rows = batch.len(), "consumer offsets not saved yet");
                     return;
