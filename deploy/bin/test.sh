@@ -93,13 +93,13 @@ step build "$BIN/build.sh" || finish
 rocksdb_once || finish
 step clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
 step "build tests" cargo test --release --locked --workspace --no-run || finish
-step "unit and property tests" cargo test --release --locked --workspace --lib --bins
+step "unit and property tests" cargo test --release --locked --workspace --no-fail-fast --lib --bins
 step "documentation tests" cargo test --release --locked --workspace --doc
 step simulation simulation
 step linearizability linearizability
 step "first command" first_command
 # What setup installs is there: nothing may be left out for want of it.
 export RAFTMQ_BIN_DIR="$BIN_DIR" RAFTMQ_TESTS_COMPLETE=1
-step "suites with real processes" cargo test --release --locked --workspace --test '*' -- --nocapture
+step "suites with real processes" cargo test --release --locked --workspace --no-fail-fast --test '*' -- --nocapture
 step compat "$PROJECT/tests/compat/run.sh" --short
 finish

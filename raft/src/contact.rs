@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::members::names;
 use crate::network::Network;
-use crate::role::Lease;
+use crate::role::{Lease, Role};
 use crate::types::Raft;
 
 /// Looks within one lease.
@@ -76,42 +76,53 @@ pub(crate) struct Watch {
     /// When a leader was last heard.
     pub(crate) heard: Arc<Mutex<Instant>>,
     pub(crate) removed: watch::Receiver<bool>,
+    pub(crate) role: watch::Receiver<Role>,
     pub(crate) contact: watch::Sender<Contact>,
 }
 
 impl Watch {
     pub(crate) async fn run(self) {
         let mut touched = Instant::now();
+        let mut role = self.role.clone();
+        // Its first look tells what is known at the start.
         loop {
-            sleep(self.lease.length() / LOOKS).await;
             if self.raft.metrics().borrow_watched().running_state.is_err() {
                 return;
             }
-            if self.is_in_touch(&mut touched) {
-                self.tell(Contact::Led);
-                continue;
+            self.look(&mut touched).await;
+            // A leader that was just elected is known at once.
+            tokio::select! {
+                () = sleep(self.lease.length() / LOOKS) => {}
+                changed = role.changed() => if changed.is_err() {
+                    return;
+                },
             }
-            // The others are asked while they may be electing; cut off from them, the answer takes
-            // as long as an election.
-            if *self.contact.borrow() == Contact::Led {
-                self.tell(Contact::Electing);
-            }
-            let Some(answering) = self.ask(&mut touched).await else {
-                self.tell(Contact::Led);
-                continue;
-            };
-            let configs = self.configs();
-            if is_quorum(&configs, &answering) {
-                self.tell(Contact::Electing);
-            } else if touched.elapsed() >= self.lease.length() * LEASES_MAX {
-                let voters: BTreeSet<u64> = configs.into_iter().flatten().collect();
-                let answering = answering.intersection(&voters).copied().collect();
-                self.tell(Contact::Lost(Arc::new(Loss {
-                    since: touched,
-                    voters,
-                    answering,
-                })));
-            }
+        }
+    }
+
+    async fn look(&self, touched: &mut Instant) {
+        if self.is_in_touch(touched) {
+            return self.tell(Contact::Led);
+        }
+        // The others are asked while they may be electing; cut off from them, the answer takes
+        // as long as an election.
+        if *self.contact.borrow() == Contact::Led {
+            self.tell(Contact::Electing);
+        }
+        let Some(answering) = self.ask(touched).await else {
+            return self.tell(Contact::Led);
+        };
+        let configs = self.configs();
+        if is_quorum(&configs, &answering) {
+            self.tell(Contact::Electing);
+        } else if touched.elapsed() >= self.lease.length() * LEASES_MAX {
+            let voters: BTreeSet<u64> = configs.into_iter().flatten().collect();
+            let answering = answering.intersection(&voters).copied().collect();
+            self.tell(Contact::Lost(Arc::new(Loss {
+                since: *touched,
+                voters,
+                answering,
+            })));
         }
     }
 

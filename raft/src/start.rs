@@ -236,6 +236,7 @@ pub(crate) async fn start(
         lease: lease.clone(),
         heard,
         removed: removed.clone(),
+        role: role.clone(),
         contact: contact_tell,
     };
     tokio::spawn(watch.run());

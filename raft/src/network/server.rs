@@ -244,6 +244,8 @@ impl pb::raft_server::Raft for Service {
 
         let failure = Arc::new(Mutex::new(None));
         let raft = self.raft()?;
+        // Only leaders send entries.
+        *self.parts.heard.lock() = Instant::now();
         let until = EndOfStream {
             from,
             raft: raft.clone(),
