@@ -122,7 +122,7 @@ impl Dispatch {
             }
             // Nobody waits for the answer of most.
             request::UPDATE_CONSUMER_OFFSET if !exchange.request.is_oneway() => {
-                self.later(exchange, |d, request| {
+                self.change(exchange, |d, request| {
                     Box::pin(d.offsets.update_for_sure(request))
                 });
             }
