@@ -11,21 +11,30 @@ SUMMARY=()
 PASSED=0
 FAILED=0
 
+# What failed is said again at the end, without the rest.
+OUTPUT="$(mktemp)"
+REASONS=""
+trap 'rm -f "$OUTPUT"' EXIT
+# The place of a panic is in its message; traces of expected ones would hide it.
+export RUST_BACKTRACE=0
+
 step() {
     local name="$1" started=$SECONDS verdict=PASS
     shift
     printf '\n==== %s\n' "$name"
-    if "$@"; then
+    if "$@" 2>&1 | tee "$OUTPUT"; then
         PASSED=$((PASSED + 1))
     else
         verdict=FAIL
         FAILED=$((FAILED + 1))
+        REASONS+="$(printf '\n---- %s\n' "$name"; grep -E 'FAIL|panicked|^Error|^error' -A2 "$OUTPUT" | tail -n 40)"
     fi
     SUMMARY+=("$(printf '%s  %-28s %5d s' "$verdict" "$name" $((SECONDS - started)))")
     [ "$verdict" = PASS ]
 }
 
 finish() {
+    [ -z "$REASONS" ] || printf '\n==== what failed%s\n' "$REASONS"
     printf '\n==== summary\n'
     printf '%s\n' "${SUMMARY[@]}"
     printf 'total %d s\n' $((SECONDS - STARTED))
@@ -64,11 +73,11 @@ step build "$BIN/build.sh" || finish
 rocksdb_once || finish
 step clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
 step "build tests" cargo test --release --locked --workspace --no-run || finish
-step "unit and property tests" cargo test --release --locked --workspace --lib --bins
+step "unit and property tests" cargo test --release --locked --workspace --no-fail-fast --lib --bins
 step "documentation tests" cargo test --release --locked --workspace --doc
 step simulation simulation
 step "first command" first_command
 export RAFTMQ_BIN_DIR="$BIN_DIR"
-step "suites with real processes" cargo test --release --locked --workspace --test '*' -- --nocapture
+step "suites with real processes" cargo test --release --locked --workspace --no-fail-fast --test '*' -- --nocapture
 step compat "$PROJECT/tests/compat/run.sh" --short
 finish
