@@ -8,7 +8,7 @@ use raftmq_tests::figures::say;
 use raftmq_tests::segments::starts;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
-use raftmq_tests::wait::{wait_for, wait_ok};
+use raftmq_tests::wait::{pause, wait_for, wait_ok};
 use raftmq_tests::wire::Connection;
 
 use crate::{SEGMENT, options};
@@ -59,6 +59,8 @@ pub(crate) fn trim(trial: &mut Trial) -> Result<u64> {
         ensure!(left == "0", "{left} rounds are left");
         Ok(())
     })?;
+    // The last one may be under way.
+    pause(Duration::from_secs(1));
     Ok(goal)
 }
 
