@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
 use raftmq_proto::command::{Op, TrimLog};
 use raftmq_proto::frame::RemotingCommand;
@@ -16,6 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::confirm::Questions;
 use crate::members::{MemberChange, MemberError, MemberStatus, Members};
 use crate::network::{ForwardError, ForwardHandler, Forwarder, Supply};
 use crate::options::{GroupOptions, Peer, StartError};
@@ -45,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) proposer: ProposerHandle,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) lease: Lease,
+    pub(crate) questions: Questions,
     pub(crate) fatal: watch::Receiver<Option<Arc<str>>>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
@@ -233,25 +233,14 @@ impl Group {
         if self.inner.transfer.began_in(role.term) {
             return Err(NotLeader { leader: None });
         }
-        // A round of heartbeats, not the lease: a process that was frozen must not vouch with what
-        // it knew before.
-        match self
-            .inner
-            .raft
-            .ensure_linearizable(ReadPolicy::ReadIndex)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
-                Err(NotLeader {
-                    leader: to.leader_id,
-                })
-            }
-            Err(
-                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))
-                | RaftError::Fatal(_),
-            ) => Err(NotLeader { leader: None }),
+        // The lease is not enough: a process that was frozen must not vouch with what it knew before.
+        if self.inner.questions.led_term().await == Some(role.term) {
+            return Ok(());
         }
+        let leader = self.inner.role.borrow().leader;
+        Err(NotLeader {
+            leader: leader.filter(|id| *id != self.self_id()),
+        })
     }
 
     /// Sends a client's request to the leader and returns its answer.

@@ -19,6 +19,7 @@
 //! delay a heartbeat.
 
 mod blocking;
+mod confirm;
 mod encoding;
 mod group;
 mod log_storage;

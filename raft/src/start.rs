@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::confirm::Confirm;
 use crate::group::Inner;
 use crate::log_storage::{LogStorage, VoteKeeper};
 use crate::members::{Members, Removal, finish_changes};
@@ -181,8 +182,17 @@ pub(crate) async fn start(
         }
     });
 
+    let (confirm, questions) = Confirm::new(
+        options.self_id,
+        raft.clone(),
+        network.clone(),
+        role.clone(),
+        options.election_max,
+    );
+
     raft.run();
     tokio::spawn(proposer.run());
+    tokio::spawn(confirm.run());
     tokio::spawn(follow(Follow {
         id: options.self_id,
         group: options.group.clone(),
@@ -256,6 +266,7 @@ pub(crate) async fn start(
         proposer: proposer_handle,
         role,
         lease,
+        questions,
         fatal,
         standing: standing_seen,
         restart,
