@@ -60,7 +60,7 @@ impl Retention {
         self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
     }
 
-    /// Rounds that are left of an operator's request.
+    /// Rounds that are left of an operator's request, the one under way among them.
     pub(crate) fn manual_rounds(&self) -> u32 {
         self.manual_rounds.load(Ordering::Relaxed)
     }
@@ -79,7 +79,13 @@ impl Retention {
             let looking = Arc::clone(&self);
             // Asking the file system may take its time.
             match tokio::task::spawn_blocking(move || looking.look()).await {
-                Ok(Ok(look)) => self.act(look).await,
+                Ok(Ok(look)) => {
+                    let manual = look.manual;
+                    self.act(look).await;
+                    if manual {
+                        take_one(&self.manual_rounds);
+                    }
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "retention cannot look at the log"),
                 Err(error) => tracing::warn!(%error, "retention cannot look at the log"),
             }
@@ -91,7 +97,7 @@ impl Retention {
         let store = self.group.store();
         let leads = self.group.role().borrow().serving;
         let now_ms = now_ms();
-        let manual = leads && take_one(&self.manual_rounds);
+        let manual = leads && self.manual_rounds() > 0;
         let round = Round {
             now_ms,
             hour: if leads { local_hour(now_ms) } else { NO_HOUR },
@@ -107,6 +113,7 @@ impl Retention {
         let segments = ages(&store.log)?;
         Ok(Look {
             leads,
+            manual,
             trim: retention::plan(&segments, &round, &disks, &self.config.options),
             wants_room: retention::wants_room(&disks, &self.config.options),
         })
@@ -163,6 +170,8 @@ impl Retention {
 
 struct Look {
     leads: bool,
+    /// It is a round of an operator's request.
+    manual: bool,
     trim: Option<Trim>,
     wants_room: bool,
 }
@@ -195,11 +204,11 @@ fn full_text(store: &Store, disks: &Disks, options: &RetentionOptions) -> Option
     full(log).or_else(|| full(state)).map(Arc::from)
 }
 
-/// Counts down; false once there is nothing left.
-fn take_one(left: &AtomicU32) -> bool {
+/// Counts down to 0.
+fn take_one(left: &AtomicU32) {
     let (order, load) = (Ordering::Relaxed, Ordering::Relaxed);
-    left.fetch_update(order, load, |left| left.checked_sub(1))
-        .is_ok()
+    // At 0 there is nothing to take.
+    let _before = left.fetch_update(order, load, |left| left.checked_sub(1));
 }
 
 #[cfg(test)]
@@ -209,6 +218,10 @@ mod tests {
     #[test]
     fn a_request_lasts_its_rounds() {
         let left = AtomicU32::new(2);
-        assert_eq!([(); 3].map(|()| take_one(&left)), [true, true, false]);
+        let counts = [(); 3].map(|()| {
+            take_one(&left);
+            left.load(Ordering::Relaxed)
+        });
+        assert_eq!(counts, [1, 0, 0]);
     }
 }

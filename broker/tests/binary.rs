@@ -1,7 +1,7 @@
 //! `mqbroker` as a process: what it prints, what it refuses to start with, and bytes no client would send.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "common/ports.rs"]
+#[path = "../../raft/tests/support/ports.rs"]
 mod ports;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::confirm::is_quorum;
 use crate::members::names;
 use crate::network::Network;
 use crate::role::{Lease, Role};
@@ -186,15 +187,6 @@ impl Watch {
     }
 }
 
-/// Whether these could elect a leader.
-fn is_quorum(configs: &[BTreeSet<u64>], answering: &BTreeSet<u64>) -> bool {
-    let most = |voters: &BTreeSet<u64>| {
-        let count = voters.intersection(answering).count();
-        count > voters.len() / 2
-    };
-    configs.iter().all(most)
-}
-
 /// Returns why nobody can lead, once that is so.
 pub(crate) async fn lost(mut contact: watch::Receiver<Contact>) -> Arc<Loss> {
     loop {
@@ -214,19 +206,6 @@ mod tests {
 
     fn set(ids: &[u64]) -> BTreeSet<u64> {
         ids.iter().copied().collect()
-    }
-
-    #[test]
-    fn both_sets_of_voters_have_to_answer() {
-        let one = [set(&[0, 1, 2])];
-        assert!(is_quorum(&one, &set(&[1, 2])));
-        assert!(!is_quorum(&one, &set(&[2, 3, 4])));
-        assert!(!is_quorum(&[set(&[0, 1, 2, 3])], &set(&[0, 1])));
-        let joint = [set(&[0, 1, 2]), set(&[0, 1, 3])];
-        assert!(is_quorum(&joint, &set(&[0, 1])));
-        assert!(!is_quorum(&joint, &set(&[0, 2])));
-        // Nobody to vote: not this member's to say.
-        assert!(is_quorum(&[], &set(&[0])));
     }
 
     #[test]

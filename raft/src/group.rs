@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
 use parking_lot::Mutex;
 use raftmq_proto::command::{Op, TrimLog};
 use raftmq_proto::frame::RemotingCommand;
@@ -16,6 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::confirm::Questions;
 use crate::contact::{Contact, Loss, lost};
 use crate::members::{MemberChange, MemberError, MemberStatus, Members};
 use crate::network::{ForwardError, ForwardHandler, Forwarder, Supply};
@@ -47,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) lease: Lease,
     pub(crate) contact: watch::Receiver<Contact>,
+    pub(crate) questions: Questions,
     pub(crate) fatal: watch::Receiver<Option<Arc<str>>>,
     pub(crate) standing: watch::Receiver<Standing>,
     pub(crate) restart: watch::Receiver<Option<Arc<str>>>,
@@ -252,25 +252,18 @@ impl Group {
         if self.inner.transfer.began_in(role.term) {
             return Err(NotLeader { leader: None });
         }
-        // A round of heartbeats, not the lease: a process that was frozen must not vouch with what
-        // it knew before.
-        let confirmed = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        let confirmed = tokio::select! {
-            confirmed = confirmed => confirmed,
-            _lost = self.lost() => return Err(NotLeader { leader: None }),
+        // The lease is not enough: a process that was frozen must not vouch with what it knew before.
+        let term = tokio::select! {
+            term = self.inner.questions.led_term() => term,
+            _lost = self.lost() => None,
         };
-        match confirmed {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
-                Err(NotLeader {
-                    leader: to.leader_id,
-                })
-            }
-            Err(
-                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))
-                | RaftError::Fatal(_),
-            ) => Err(NotLeader { leader: None }),
+        if term == Some(role.term) {
+            return Ok(());
         }
+        let leader = self.inner.role.borrow().leader;
+        Err(NotLeader {
+            leader: leader.filter(|id| *id != self.self_id()),
+        })
     }
 
     /// Sends a client's request to the leader and returns its answer.

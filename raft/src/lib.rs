@@ -19,6 +19,7 @@
 //! delay a heartbeat.
 
 mod blocking;
+mod confirm;
 mod contact;
 mod encoding;
 mod group;

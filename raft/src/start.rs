@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::confirm::Confirm;
 use crate::contact::{self, Contact};
 use crate::group::Inner;
 use crate::log_storage::{LogStorage, VoteKeeper};
@@ -182,8 +183,17 @@ pub(crate) async fn start(
         }
     });
 
+    let (confirm, questions) = Confirm::new(
+        options.self_id,
+        raft.clone(),
+        network.clone(),
+        role.clone(),
+        options.election_max,
+    );
+
     raft.run();
     tokio::spawn(proposer.run());
+    tokio::spawn(confirm.run());
     tokio::spawn(follow(Follow {
         id: options.self_id,
         group: options.group.clone(),
@@ -271,6 +281,7 @@ pub(crate) async fn start(
         role,
         lease,
         contact,
+        questions,
         fatal,
         standing: standing_seen,
         restart,

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use raftmq_raft::{MemberChange, MemberError, MemberRole, MemberStatus, Peer};
-use support::{Cluster, PATIENCE, free_port, open_store};
+use support::{Cluster, PATIENCE, free_ports, open_store};
 
 /// Carries out a change through whoever leads, again and again while leadership moves or it lacks entries.
 async fn change(cluster: &Cluster, change: MemberChange) {
@@ -26,7 +26,7 @@ async fn change(cluster: &Cluster, change: MemberChange) {
 async fn join(cluster: &mut Cluster) -> u64 {
     let id = cluster.peers.len() as u64;
     let host = "127.0.0.1".to_owned();
-    let port = free_port();
+    let port = free_ports();
     cluster.peers.push(Peer { id, host, port });
     cluster.tune = |options| options.join = true;
     cluster.start(id).await;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use raftmq_tests::calls::{self, PATIENCE, request, response};
 use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::serial::turn;
-use raftmq_tests::wait::{pause, wait_for};
+use raftmq_tests::wait::{wait_for, wait_ok};
 use raftmq_tests::wire::{Connection, Request};
 
 const TOPIC: &str = "Forwarded";
@@ -178,7 +178,7 @@ fn a_held_pull_at_a_follower_is_answered() -> Result<()> {
     let hold = Duration::from_secs(20);
 
     at_follower.write(&calls::pull_request(GROUP, TOPIC, 0, 0, hold))?;
-    pause(Duration::from_millis(300)); // it is held by now; if it is not, the message is found at once
+    wait_held(&mut at_leader)?;
     let started = Instant::now();
     calls::send(&mut at_leader, &calls::send_request(TOPIC, 0, "", b"wake"))?;
     let pulled = calls::pulled(at_follower.read(hold)?)?;
@@ -190,7 +190,7 @@ fn a_held_pull_at_a_follower_is_answered() -> Result<()> {
     ensure!(woken < Duration::from_secs(1), "woken after {woken:?}");
 
     at_follower.write(&calls::pull_request(GROUP, TOPIC, 0, 1, hold))?;
-    pause(Duration::from_millis(300));
+    wait_held(&mut at_leader)?;
     cluster.kill(leader)?;
     let started = Instant::now();
     // Any answer will do, and so will a closed connection: the client then pulls again.
@@ -201,6 +201,16 @@ fn a_held_pull_at_a_follower_is_answered() -> Result<()> {
         "a held pull was left alone for {took:?}: {answer:?}"
     );
     cluster.passed()
+}
+
+/// Waits until the leader holds a pull.
+fn wait_held(leader: &mut Connection) -> Result<()> {
+    let step = Duration::from_millis(10);
+    wait_ok("the leader to hold a pull", PATIENCE, step, || {
+        let held = calls::runtime_info(leader, "pullThreadPoolQueueSize")?;
+        ensure!(held == "1", "{held} are held");
+        Ok(())
+    })
 }
 
 /// The fast port, two below, takes sends but no pulls.

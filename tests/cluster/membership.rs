@@ -42,7 +42,7 @@ fn members_come_and_go_under_load() -> Result<()> {
     let after = trial.cluster.admin(&remove)?;
     ensure!(!after.contains("\"id\": 1"), "{after}");
     let leaver = trial.cluster.index_of(1)?;
-    trial.cluster.wait_said(leaver, REMOVED, 0)?;
+    trial.cluster.wait_said(leaver, REMOVED)?;
     let address = trial.cluster.members[leaver].address();
     wait_for("n1 to leave the routes", WITHIN, STEP, || {
         let members = trial.cluster.registered(0).ok()?;

@@ -10,6 +10,9 @@ use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
 use raftmq_tests::wire::{Connection, Request};
 
+/// Questions of each kind for each queue: which one meets the woken process in which state is chance.
+const ASKED: usize = 16;
+
 /// The leader is frozen until another leads, and woken with questions waiting in its sockets. It may refuse them or pass
 /// them on; what it must not do is answer from before the freeze.
 #[test]
@@ -23,11 +26,11 @@ fn a_frozen_leader_wakes_and_answers_nothing_stale() -> Result<()> {
         let address = trial.cluster.members[leader].address();
         let mut questions = Vec::new();
         for queue in 0..QUEUES {
-            questions.push((
-                queue,
-                Connection::open(&address)?,
-                Connection::open(&address)?,
-            ));
+            let mut asked = Vec::new();
+            for _ in 0..ASKED {
+                asked.push(Connection::open(&address)?);
+            }
+            questions.push((queue, asked, Connection::open(&address)?));
         }
 
         let frozen = raftmq_tests::clock::Nanos::now();
@@ -35,12 +38,14 @@ fn a_frozen_leader_wakes_and_answers_nothing_stale() -> Result<()> {
         let failover = trial.measure(frozen, leader)?;
         trial.run_for(Duration::from_millis(300))?;
         let mut known = Vec::new();
-        for (queue, max, pull) in &mut questions {
+        for (queue, maxima, pull) in &mut questions {
             let last = trial.history().largest_acked(*queue).unwrap_or(-1);
             let ask = Request::new(request::GET_MAX_OFFSET)
                 .field("topic", TOPIC)
                 .field("queueId", *queue);
-            max.write(&ask)?;
+            for max in maxima {
+                max.write(&ask)?;
+            }
             pull.write(&calls::pull_request(
                 "STALE",
                 TOPIC,
@@ -51,8 +56,10 @@ fn a_frozen_leader_wakes_and_answers_nothing_stale() -> Result<()> {
             known.push(last);
         }
         trial.cluster.signal(leader, libc::SIGCONT)?;
-        for ((queue, max, pull), last) in questions.into_iter().zip(known) {
-            require_fresh_max(max, queue, last)?;
+        for ((queue, maxima, pull), last) in questions.into_iter().zip(known) {
+            for max in maxima {
+                require_fresh_max(max, queue, last)?;
+            }
             require_fresh_pull(pull, queue, last)?;
         }
         say(format!(

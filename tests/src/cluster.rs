@@ -133,8 +133,10 @@ pub struct Member {
     pub store: PathBuf,
     /// The conf file.
     pub conf: PathBuf,
-    /// Standard output and error.
+    /// Standard output and error, of all its processes.
     pub log: PathBuf,
+    /// Where in it the output of the last process begins.
+    log_from: u64,
     /// Running or ended; `None` before the first start.
     pub process: Option<Process>,
 }
@@ -239,6 +241,7 @@ impl Cluster {
                 store: root.join(format!("node{number}")),
                 conf: root.join(format!("broker-n{number}.conf")),
                 log: root.join(format!("broker-n{number}.out")),
+                log_from: 0,
                 process: None,
             });
         }
@@ -301,6 +304,7 @@ impl Cluster {
             store: self.root.join(format!("node{number}")),
             conf: self.root.join(format!("broker-n{number}.conf")),
             log: self.root.join(format!("broker-n{number}.out")),
+            log_from: 0,
             process: None,
         };
         self.members.push(member);
@@ -437,6 +441,7 @@ impl Cluster {
         }
         let member = &mut self.members[index];
         ensure!(!member.is_running(), "member n{index} is still running");
+        member.log_from = std::fs::metadata(&member.log).map_or(0, |log| log.len());
         member.process = Some(Process::spawn(command, &member.log)?);
         Ok(())
     }
@@ -480,20 +485,22 @@ impl Cluster {
         Ok(said)
     }
 
-    /// How often a member has logged `words` so far.
+    /// How often a member has logged `words` since its process was started.
     pub fn said(&self, index: usize, words: &str) -> usize {
-        let log = std::fs::read(&self.members[index].log).unwrap_or_default();
-        String::from_utf8_lossy(&log)
+        let member = &self.members[index];
+        let log = std::fs::read(&member.log).unwrap_or_default();
+        let from = usize::try_from(member.log_from).unwrap_or(usize::MAX);
+        String::from_utf8_lossy(log.get(from..).unwrap_or_default())
             .lines()
             .filter(|line| line.contains(words))
             .count()
     }
 
-    /// Waits until a member has logged `words` more than `before` times.
-    pub fn wait_said(&self, index: usize, words: &str, before: usize) -> Result<()> {
+    /// Waits until a member has logged `words` since its process was started.
+    pub fn wait_said(&self, index: usize, words: &str) -> Result<()> {
         let what = format!("member n{index} to log '{words}'");
         wait_for(&what, SERVING_WITHIN, Duration::from_millis(20), || {
-            (self.said(index, words) > before).then_some(())
+            (self.said(index, words) > 0).then_some(())
         })
     }
 

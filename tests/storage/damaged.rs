@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use raftmq_tests::calls;
 use raftmq_tests::figures::say;
 use raftmq_tests::segments::{file, flip, flip_byte, starts};
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
 use raftmq_tests::wait::{pause, wait_ok};
+use raftmq_tests::wire::Connection;
 
 use crate::trimmed::wait_segments;
 use crate::{SEGMENT, options};
@@ -103,8 +105,15 @@ pub(crate) fn while_stopped() -> Result<()> {
         }
         Ok(())
     })?;
-    trial.cluster.wait_said(victim, rebuilt, 0)?;
+    trial.cluster.wait_said(victim, rebuilt)?;
     trial.cluster.wait_member(victim)?;
+    // If its state was fetched anew it catches up before it votes.
+    wait_ok("the state to be there again", WITHIN, STEP, || {
+        let address = trial.cluster.members[victim].address();
+        let recovering = calls::runtime_info(&mut Connection::open(&address)?, "raftRecovering")?;
+        ensure!(recovering == "false", "raftRecovering is {recovering}");
+        Ok(())
+    })?;
     step(&mut trial, "a flipped byte in a copy of its vote", &|| {
         flip_byte(&store.join("vote"), 9)
     })?;
@@ -115,7 +124,7 @@ pub(crate) fn while_stopped() -> Result<()> {
     step(&mut trial, "both copies of its vote damaged", &|| {
         std::fs::write(store.join("vote"), [0x5a; 8192]).context("spoil the vote")
     })?;
-    trial.cluster.wait_said(victim, "votes again", 0)?;
+    trial.cluster.wait_said(victim, "votes again")?;
     step(&mut trial, "no state database", &|| {
         std::fs::remove_dir_all(store.join("state")).context("remove the state")
     })?;

@@ -37,9 +37,7 @@ pub(crate) fn hanging() -> Result<()> {
     say(format!("n{slow} hangs in a flush, n{leader} took over"));
     trial.cluster.require_running()?;
     trial.wait_progress()?;
-    trial
-        .cluster
-        .wait_said(slow, "has not finished a flush", 0)?;
+    trial.cluster.wait_said(slow, "has not finished a flush")?;
     trial.cluster.set_flush(slow, Flush::Well)?;
     trial.wait_progress()?;
     trial.cluster.require_running()?;

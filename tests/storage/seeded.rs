@@ -36,8 +36,8 @@ pub(crate) fn past_the_log() -> Result<()> {
         "trimmed up to {goal}, n{away} has all up to {end}"
     );
     trial.cluster.start_member(away)?;
-    trial.cluster.wait_said(away, BROUGHT_UP, 0)?;
-    trial.cluster.wait_said(away, VOTES, 0)?;
+    trial.cluster.wait_said(away, BROUGHT_UP)?;
+    trial.cluster.wait_said(away, VOTES)?;
     trial.cluster.wait_member(away)?;
     trial.wait_progress()?;
     // It can carry the group.
@@ -54,9 +54,9 @@ pub(crate) fn past_the_log() -> Result<()> {
 pub(crate) fn wiped_and_killed() -> Result<()> {
     const KILLS: usize = 3;
     let _turn = turn()?;
-    // Slow enough to be killed in the middle, however long this machine takes for what happens meanwhile.
-    let slow = ("seedRateMax", (SEGMENT / 16).to_string());
-    let options = options().with(slow.0, &slow.1);
+    // Slow enough to be killed in the middle: all of it takes most of a minute.
+    let slow = (SEGMENT / 16).to_string();
+    let options = options().with("seedRateMax", &slow);
     let load = Load {
         pace: Duration::from_millis(20),
         ..Load::default()
@@ -65,7 +65,7 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     let leader = trial.cluster.wait_leader()?;
     wait_segments(&trial, leader, 3)?;
     trim(&mut trial)?;
-    wait_segments(&trial, leader, 2)?;
+    wait_segments(&trial, leader, 3)?;
     let leader = trial.cluster.wait_leader()?;
     let wiped = (leader + 1) % 3;
     trial.cluster.kill(wiped)?;
@@ -103,11 +103,12 @@ pub(crate) fn wiped_and_killed() -> Result<()> {
     let inode = file(&fetched, first).metadata()?.ino();
     // The rest at full speed.
     let conf = &trial.cluster.members[wiped].conf;
-    let fast = std::fs::read_to_string(conf)?.replace(&slow.1, &SEGMENT.to_string());
+    let [slow, fast] = [slow, SEGMENT.to_string()].map(|rate| format!("seedRateMax={rate}\n"));
+    let fast = std::fs::read_to_string(conf)?.replace(&slow, &fast);
     std::fs::write(conf, fast)?;
     trial.cluster.start_member(wiped)?;
-    trial.cluster.wait_said(wiped, BROUGHT_UP, 0)?;
-    trial.cluster.wait_said(wiped, VOTES, 0)?;
+    trial.cluster.wait_said(wiped, BROUGHT_UP)?;
+    trial.cluster.wait_said(wiped, VOTES)?;
     trial.cluster.wait_member(wiped)?;
     let kept = file(&trial.cluster.members[wiped].commit_log(), first)
         .metadata()?
@@ -131,7 +132,7 @@ pub(crate) fn a_new_member() -> Result<()> {
     wait_for("n3 to be added", WITHIN, STEP, || {
         trial.cluster.admin(&words).ok()
     })?;
-    trial.cluster.wait_said(new, BROUGHT_UP, 0)?;
+    trial.cluster.wait_said(new, BROUGHT_UP)?;
     let words = ["promoteMember", "-g", GROUP, "-i", "n3"];
     wait_for("n3 to get a vote", WITHIN, STEP, || {
         trial.cluster.admin(&words).ok()

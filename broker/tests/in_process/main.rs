@@ -4,7 +4,7 @@
 mod calls;
 mod group;
 mod messages;
-#[path = "../common/ports.rs"]
+#[path = "../../../raft/tests/support/ports.rs"]
 mod ports;
 mod room;
 mod single_member;

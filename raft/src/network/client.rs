@@ -99,6 +99,23 @@ impl Network {
         }
     }
 
+    /// Whether a member follows the leader with this vote, at some time while this runs.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn follows(&self, member: u64, leader: Vote) -> Result<bool, Status> {
+        let link = self.links.link(member, Lane::Heartbeat);
+        let request = pb::HeartbeatRequest {
+            hello: Some(self.identity.hello(member)),
+            leader: Some(wire::to_ballot(&leader)),
+            previous: None,
+            commit: None,
+        };
+        let reply = link.client()?.heartbeat(request).await?.into_inner();
+        let result = wire::from_append_reply(reply)?;
+        Ok(!matches!(result, Err(StreamAppendError::HigherVote(_))))
+    }
+
     /// Asks the leader to give up the beginning of the log.
     pub(crate) async fn trim(&self, leader: u64, position: u64) -> Result<(), Status> {
         let link = self.links.link(leader, Lane::Control);

@@ -32,8 +32,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Entries by which a follower may be behind the leader and still be preferred as the source.
 const CLOSE: u64 = 10_000;
 
-/// Opens a member's store; one that cannot go on by itself is first brought up from another member,
-/// however long that takes.
+/// Opens a member's store. One that cannot go on by itself, or has nothing while others have a long
+/// log, is first brought up from another member, however long that takes.
 ///
 /// # Errors
 /// [`StartError::Open`] with what [`Store::open`] says.

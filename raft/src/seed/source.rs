@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Copies at once: a group has few members to bring up.
 const SEEDS_MAX: usize = 2;
 /// Bytes of one answer.
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: usize = 128 * 1024;
 /// How long a copy may keep the log from being trimmed.
 const HOLD_MAX: Duration = Duration::from_secs(3600);
 

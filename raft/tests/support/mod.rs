@@ -2,11 +2,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod ports;
+
 use std::collections::{BTreeMap, HashMap};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -19,6 +20,8 @@ use raftmq_raft::{
 use raftmq_store::{Error, Store, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+
+pub(crate) use ports::free_ports;
 
 /// Longest wait for anything; far more than it takes on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,23 +62,6 @@ pub struct Cluster {
     pub root: TempDir,
 }
 
-/// A port that nobody uses, and that no other test of this process is given. It lies below the range from which the system
-/// takes the ports of outgoing connections, so that a member that is started again finds it free.
-pub fn free_port() -> u16 {
-    const FIRST: u16 = 10_000;
-    const SPAN: u16 = 4_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Several runs on one machine start at different places.
-    let offset = u16::try_from(std::process::id() % u32::from(SPAN)).unwrap();
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + offset.wrapping_add(step) % SPAN;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl Cluster {
     /// Members that are not started yet. With `RUST_LOG` set, they log to the test's output.
     pub fn new(name: &str, members: u64) -> Cluster {
@@ -91,7 +77,7 @@ impl Cluster {
             .map(|id| Peer {
                 id,
                 host: "127.0.0.1".to_owned(),
-                port: free_port(),
+                port: free_ports(),
             })
             .collect();
         Cluster {

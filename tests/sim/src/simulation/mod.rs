@@ -254,7 +254,7 @@ impl Simulation {
             }
             Due::Mend(mend) => {
                 if self.healed.is_none() {
-                    self.mend(mend);
+                    return self.mend(mend);
                 }
                 Ok(())
             }

@@ -144,7 +144,7 @@ impl Simulation {
         self.after(until, Due::Mend(Mend::Link(from, to)));
     }
 
-    pub(super) fn mend(&mut self, mend: Mend) {
+    pub(super) fn mend(&mut self, mend: Mend) -> Check {
         self.note(format_args!("mended: {mend:?}"));
         match mend {
             Mend::Link(from, to) => self.network.set_link(from, to, |link| {
@@ -159,19 +159,22 @@ impl Simulation {
                 let member = &mut self.members[id];
                 if std::mem::replace(&mut member.paused, false) {
                     member.wakes = member.life.is_some().then(os::now);
+                    // What it was asked while it could not know that it is deposed.
+                    return self.read();
                 }
             }
         }
+        Ok(())
     }
 
     pub(super) fn heal(&mut self) -> Check {
         self.note(format_args!("everything is healed"));
         for from in 0..MEMBERS {
             for to in (0..MEMBERS).filter(|to| *to != from) {
-                self.mend(Mend::Link(from, to));
+                self.mend(Mend::Link(from, to))?;
             }
-            self.mend(Mend::Disk(from));
-            self.mend(Mend::Resume(from));
+            self.mend(Mend::Disk(from))?;
+            self.mend(Mend::Resume(from))?;
             self.members[from].disk_fault.lock().take();
             if self.members[from].life.is_none() {
                 let delay = self.random.below(300 * MS);
