@@ -1,111 +1,33 @@
 //! A broker group with its nameservers, as real processes in a temporary folder.
 
+mod observe;
+mod options;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::binaries::Binaries;
-use crate::calls::{self, GroupAddresses, Sent};
+use crate::calls;
 use crate::clock::Nanos;
 use crate::disk::Disk;
 use crate::fault::{Flush, Library};
 use crate::figures::say;
 use crate::ports::free_port;
 use crate::process::{Process, tail};
-use crate::wait::{wait_for, wait_ok};
 use crate::wire::Connection;
+
+pub use observe::leader_of;
+pub use options::{Options, Site};
 
 /// A group that has not elected and served by then, on a machine however loaded, is broken.
 pub const SERVING_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a member may log in a test, whose faults are a few dozen at most.
-const LOG_MAX: u64 = 2 << 20;
-
 /// The broker name of every test group.
 pub const GROUP: &str = "RaftNode00";
-
-/// The topic that the harness itself sends to, to find out who leads: each group has one of its own name from the start.
-const PROBE_TOPIC: &str = GROUP;
-
-/// Where a member runs.
-#[derive(Debug, Clone)]
-pub struct Site {
-    /// Its address for clients and members.
-    pub host: String,
-    /// Words in front of its command line, such as those that enter a network namespace.
-    pub enter: Vec<String>,
-}
-
-impl Default for Site {
-    fn default() -> Site {
-        Site {
-            host: "127.0.0.1".to_owned(),
-            enter: Vec::new(),
-        }
-    }
-}
-
-/// What a cluster is made of.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Members of the group.
-    pub members: usize,
-    /// Nameservers.
-    pub nameservers: usize,
-    /// Segment size; small, so that a test fills several.
-    pub segment_bytes: u64,
-    /// Whether whoever leads is reached over one address (`leaderEndpoint`).
-    pub leader_endpoint: bool,
-    /// Further lines of each member's conf.
-    pub conf: Vec<(String, String)>,
-    /// Where each member runs; members beyond the list run here.
-    pub sites: Vec<Site>,
-    /// The address by which members and clients reach the nameservers.
-    pub nameserver_host: String,
-    /// Gives each member's store a file system of its own with so many bytes.
-    pub disk_bytes: Option<u64>,
-    /// Most bytes of log that a member writes if nothing goes round in a circle.
-    pub log_bytes_max: u64,
-    /// Lets a test make the flushes of members slow or fail and shift their clocks, see [`Library`].
-    pub faulty: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            members: 3,
-            nameservers: 1,
-            segment_bytes: 16 << 20,
-            leader_endpoint: false,
-            conf: Vec::new(),
-            sites: Vec::new(),
-            nameserver_host: Site::default().host,
-            disk_bytes: None,
-            log_bytes_max: LOG_MAX,
-            faulty: false,
-        }
-    }
-}
-
-impl Options {
-    /// One member only.
-    pub fn single() -> Options {
-        Options {
-            members: 1,
-            ..Options::default()
-        }
-    }
-
-    /// Adds a line to each member's conf.
-    #[must_use]
-    pub fn with(mut self, key: &str, value: &str) -> Options {
-        self.conf.push((key.to_owned(), value.to_owned()));
-        self
-    }
-}
 
 /// One nameserver.
 #[derive(Debug)]
@@ -142,6 +64,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// Its id in the group.
+    pub fn name(&self) -> String {
+        format!("n{}", self.number)
+    }
+
     /// `host:port` for clients.
     pub fn address(&self) -> String {
         format!("{}:{}", self.site.host, self.port)
@@ -440,7 +367,7 @@ impl Cluster {
             library.load(&mut command, index)?;
         }
         let member = &mut self.members[index];
-        ensure!(!member.is_running(), "member n{index} is still running");
+        ensure!(!member.is_running(), "{} is still running", member.name());
         member.log_from = std::fs::metadata(&member.log).map_or(0, |log| log.len());
         member.process = Some(Process::spawn(command, &member.log)?);
         Ok(())
@@ -485,25 +412,6 @@ impl Cluster {
         Ok(said)
     }
 
-    /// How often a member has logged `words` since its process was started.
-    pub fn said(&self, index: usize, words: &str) -> usize {
-        let member = &self.members[index];
-        let log = std::fs::read(&member.log).unwrap_or_default();
-        let from = usize::try_from(member.log_from).unwrap_or(usize::MAX);
-        String::from_utf8_lossy(log.get(from..).unwrap_or_default())
-            .lines()
-            .filter(|line| line.contains(words))
-            .count()
-    }
-
-    /// Waits until a member has logged `words` since its process was started.
-    pub fn wait_said(&self, index: usize, words: &str) -> Result<()> {
-        let what = format!("member n{index} to log '{words}'");
-        wait_for(&what, SERVING_WITHIN, Duration::from_millis(20), || {
-            (self.said(index, words) > 0).then_some(())
-        })
-    }
-
     /// Starts every member that is not running.
     pub fn start_all(&mut self) -> Result<()> {
         for index in 0..self.members.len() {
@@ -539,6 +447,7 @@ impl Cluster {
 
     /// SIGTERM to a member, and waits until it has ended in order.
     pub fn terminate(&mut self, index: usize, within: Duration) -> Result<()> {
+        let name = self.members[index].name();
         let process = self.members[index]
             .process
             .as_mut()
@@ -546,10 +455,10 @@ impl Cluster {
         process.signal(libc::SIGTERM);
         let status = process
             .wait_exit(within)
-            .with_context(|| format!("stop member n{index}"))?;
+            .with_context(|| format!("stop {name}"))?;
         ensure!(
             status.success(),
-            "member n{index} was told to stop and ended with {status}"
+            "{name} was told to stop and ended with {status}"
         );
         Ok(())
     }
@@ -573,147 +482,12 @@ impl Cluster {
             .private_bytes()
     }
 
-    /// An error that says which member has ended without being told to.
-    pub fn require_running(&mut self) -> Result<()> {
-        for member in &mut self.members {
-            if let Some(process) = &mut member.process
-                && let Some(status) = process.exit_status()
-            {
-                bail!("member n{} ended: {status}", member.number);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends one message through the given member.
-    pub fn probe(&self, index: usize) -> Result<Sent> {
-        let mut connection = Connection::open(&self.members[index].address())?;
-        let request = calls::send_request(PROBE_TOPIC, 0, "", b"probe");
-        calls::send(&mut connection, &request)
-    }
-
-    /// The member that leads: whoever stores a message sent through any member that runs.
-    pub fn leader(&mut self) -> Result<usize> {
-        let mut reason = anyhow::anyhow!("no member runs");
-        for index in 0..self.members.len() {
-            if !self.members[index].is_running() {
-                continue;
-            }
-            match self.probe(index) {
-                Ok(sent) => {
-                    let port = sent.ids.first().context("a send without an id")?.port;
-                    return self
-                        .member_on(port)
-                        .with_context(|| format!("who is on {port}?"));
-                }
-                Err(error) => reason = error.context(format!("send through n{index}")),
-            }
-        }
-        Err(reason)
-    }
-
-    /// Waits until there is a leader that stores messages, and names it.
-    pub fn wait_leader(&mut self) -> Result<usize> {
-        wait_ok(
-            "a leader that stores",
-            SERVING_WITHIN,
-            Duration::from_millis(20),
-            || {
-                self.require_running_or_killed();
-                self.leader()
-            },
-        )
-    }
-
-    /// Waits until another member than `former` leads, and names it.
-    pub fn wait_other_leader(&mut self, former: usize) -> Result<usize> {
-        let what = format!("another member than n{former} to lead");
-        wait_ok(&what, SERVING_WITHIN, Duration::from_millis(20), || {
-            self.require_running()?;
-            let leader = self.leader()?;
-            ensure!(leader != former, "n{former} still leads");
-            Ok(leader)
-        })
-    }
-
-    fn require_running_or_killed(&mut self) {
-        for member in &mut self.members {
-            member.is_running(); // reaps, so that a member that ended is not asked
-        }
-    }
-
-    /// Waits until a message can be sent through the given member.
-    pub fn wait_member(&mut self, index: usize) -> Result<()> {
-        let what = format!("member n{index} to take a send");
-        wait_ok(&what, SERVING_WITHIN, Duration::from_millis(10), || {
-            if let Some(process) = &mut self.members[index].process
-                && let Some(status) = process.exit_status()
-            {
-                bail!("member n{index} ended: {status}");
-            }
-            self.probe(index).map(|_| ())
-        })
-    }
-
-    /// Waits until a message can be sent through every member that runs, and the nameservers that run name a leader.
-    pub fn wait_serving(&mut self) -> Result<()> {
-        for index in 0..self.members.len() {
-            if self.members[index].is_running() {
-                self.wait_member(index)?;
-            }
-        }
-        let leader = self.wait_leader()?;
-        self.wait_registered(leader)
-    }
-
-    /// Waits until every nameserver that runs names `leader`, or the address that follows leadership, as broker 0.
-    pub fn wait_registered(&mut self, leader: usize) -> Result<()> {
-        let own = self.members[leader].address();
-        let address = self.endpoint.clone().unwrap_or(own);
-        for index in 0..self.nameservers.len() {
-            if !self.nameservers[index]
-                .process
-                .as_mut()
-                .is_some_and(Process::is_running)
-            {
-                continue;
-            }
-            let what = format!("nameserver {index} to name {address} as broker 0");
-            wait_for(&what, SERVING_WITHIN, Duration::from_millis(10), || {
-                let members = self.registered(index).ok()?;
-                (leader_of(&members)? == address).then_some(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The members that a nameserver knows.
-    pub fn registered(&self, nameserver: usize) -> Result<GroupAddresses> {
-        let address = format!("127.0.0.1:{}", self.nameservers[nameserver].port);
-        calls::group_addresses(&mut Connection::open(&address)?, GROUP)
-    }
-
     /// Creates a topic through whoever leads.
     pub fn create_topic(&mut self, topic: &str, queues: i32) -> Result<()> {
         let leader = self.wait_leader()?;
         let address = self.members[leader].address();
         calls::create_topic(&mut Connection::open(&address)?, topic, queues)
             .with_context(|| format!("create topic {topic}"))
-    }
-
-    /// Waits until every nameserver that runs has a route to `topic`.
-    pub fn wait_topic(&mut self, topic: &str) -> Result<()> {
-        for nameserver in &mut self.nameservers {
-            if !nameserver.process.as_mut().is_some_and(Process::is_running) {
-                continue;
-            }
-            let address = format!("127.0.0.1:{}", nameserver.port);
-            let what = format!("a route to {topic} at {address}");
-            wait_ok(&what, SERVING_WITHIN, Duration::from_millis(10), || {
-                calls::route_addresses(&mut Connection::open(&address)?, topic).map(|_| ())
-            })?;
-        }
-        Ok(())
     }
 
     /// To be called at the end of a test that found nothing wrong: the folder is then removed. An error when a member wrote
@@ -732,13 +506,6 @@ impl Cluster {
         self.passed = true;
         Ok(())
     }
-}
-
-/// The address of broker 0.
-pub fn leader_of(members: &GroupAddresses) -> Option<&str> {
-    members
-        .iter()
-        .find_map(|(id, address)| (*id == 0).then_some(address.as_str()))
 }
 
 impl Drop for Cluster {
