@@ -76,16 +76,6 @@ linearizability() {
     return "$status"
 }
 
-# The checker of registers: a Go module of its own.
-# shellcheck disable=SC2317 # called through step
-linearizability() {
-    cd "$PROJECT/tests/linearizability" || return
-    test -z "$(gofmt -l .)" && go vet ./... && go test ./...
-    local status=$?
-    cd "$PROJECT" || return
-    return "$status"
-}
-
 # `--workspace` everywhere: another choice of packages is another choice of features, and builds everything again.
 step setup "$BIN/setup.sh" --tests || finish
 step format cargo fmt --all --check
