@@ -357,10 +357,10 @@ impl RaftLogReader<Types> for LogReader {
     async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> io::Result<Vec<LogId>> {
         let (mut first, last) = range.into_inner();
         let mut found = Vec::new();
-        if let Some((ends, applied)) = self.state.term_ends().zip(self.state.applied())
+        if let Some(applied) = self.state.applied()
             && (first.index..=last.index).contains(&applied.index)
         {
-            let ends = ends.into_iter().map(log_id);
+            let ends = self.state.term_ends().into_iter().map(log_id);
             found.extend(ends.filter(|end| end.index >= first.index));
             first = log_id(applied);
         }

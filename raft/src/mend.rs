@@ -8,6 +8,7 @@
 //! Damage found at the start is mended before the Raft core runs, because openraft may need any
 //! entry; damage found later is mended in the background, while reads of it are refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,12 +57,18 @@ struct Fetched {
 impl Mender {
     /// Returns once the log has no holes. `before_start`: nothing was promised by this process
     /// yet, so an end that no quorum can have may be cut off.
-    pub(crate) async fn run(&self, before_start: bool) {
+    ///
+    /// # Errors
+    /// Why the store takes no writes any more, so that nothing can be mended.
+    pub(crate) async fn run(&self, before_start: bool) -> Result<(), Arc<str>> {
         let mut told: Option<Instant> = None;
         loop {
             let holes = self.store.log.holes();
             if holes.is_empty() {
-                return;
+                return Ok(());
+            }
+            if let Some(reason) = self.store.poisoned() {
+                return Err(reason);
             }
             for hole in &holes {
                 match self.mend(hole).await {

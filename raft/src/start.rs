@@ -119,7 +119,7 @@ pub(crate) async fn start(
     store.log.on_hole(move |_| tell_damage.notify_one());
 
     let (raft, applied_term_seen) = loop {
-        mender.run(true).await;
+        mender.run(true).await.map_err(|reason| storage(&reason))?;
         let log_storage = LogStorage::new(
             store.log.clone(),
             store.state.clone(),

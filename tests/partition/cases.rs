@@ -12,15 +12,13 @@ use raftmq_tests::history::History;
 use raftmq_tests::network::Network;
 use raftmq_tests::preload::preload;
 use raftmq_tests::serial::turn;
+use raftmq_tests::suite::Case;
 use raftmq_tests::trial::{Load, QUEUES, TOPIC, Trial};
 use raftmq_tests::wait::{pause, wait_ok};
 use raftmq_tests::wire::Connection;
 
-/// A case and its name.
-pub(crate) type Case = (&'static str, fn() -> Result<()>);
-
-/// Every case.
-pub(crate) const ALL: &[Case] = &[
+/// Every case with its name.
+pub(crate) const ALL: &[(&str, Case)] = &[
     ("a_leader_cut_off_from_the_others", leader_cut_off),
     ("a_leader_that_cannot_hear", || leader_half_cut_off(Deaf)),
     ("a_leader_that_cannot_speak", || leader_half_cut_off(Mute)),

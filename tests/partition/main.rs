@@ -9,37 +9,15 @@ mod cases;
 
 use std::process::ExitCode;
 
-use raftmq_tests::figures::say;
+use anyhow::Context;
 use raftmq_tests::network;
+use raftmq_tests::suite::Suite;
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    if let Err(error) = network::enter() {
-        say(format!(
-            "SKIPPED: no network namespace can be made here ({error:#})"
-        ));
-        return ExitCode::SUCCESS;
-    }
-    let mut failed = Vec::new();
+    let network = network::enter().context("no network namespace can be made here");
+    let mut suite = Suite::from_args();
     for (name, case) in cases::ALL {
-        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        say(format!("test {name} ..."));
-        match case() {
-            Ok(()) => say(format!("test {name} ... ok")),
-            Err(error) => {
-                say(format!("test {name} ... FAILED: {error:?}"));
-                failed.push(*name);
-            }
-        }
+        suite.run(name, network.as_ref().err(), case);
     }
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    say(format!("failed: {}", failed.join(", ")));
-    ExitCode::FAILURE
+    suite.verdict()
 }

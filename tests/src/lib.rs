@@ -46,6 +46,7 @@ pub mod routes;
 pub mod segments;
 pub mod serial;
 pub mod subject;
+pub mod suite;
 pub mod tail;
 pub mod trial;
 pub mod wait;

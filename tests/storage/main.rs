@@ -14,12 +14,10 @@ mod trimmed;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::Context;
 use raftmq_tests::cluster::Options;
 use raftmq_tests::disk::enter_private_mounts;
-use raftmq_tests::figures::say;
-
-type Case = fn() -> Result<()>;
+use raftmq_tests::suite::{Case, Suite};
 
 /// Name, test, whether it mounts disks.
 const ALL: &[(&str, Case, bool)] = &[
@@ -39,36 +37,12 @@ const ALL: &[(&str, Case, bool)] = &[
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let mounts = enter_private_mounts();
-    let mut failed = Vec::new();
+    let mounts = enter_private_mounts().context("nothing can be mounted here");
+    let mut suite = Suite::from_args();
     for (name, case, mounting) in ALL {
-        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        if let (true, Err(error)) = (mounting, &mounts) {
-            say(format!(
-                "SKIPPED {name}: nothing can be mounted here ({error:#})"
-            ));
-            continue;
-        }
-        say(format!("test {name} ..."));
-        match case() {
-            Ok(()) => say(format!("test {name} ... ok")),
-            Err(error) => {
-                say(format!("test {name} ... FAILED: {error:?}"));
-                failed.push(*name);
-            }
-        }
+        suite.run(name, mounts.as_ref().err().filter(|_| *mounting), case);
     }
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    say(format!("failed: {}", failed.join(", ")));
-    ExitCode::FAILURE
+    suite.verdict()
 }
 
 /// Bytes of a segment.

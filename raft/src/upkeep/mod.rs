@@ -37,7 +37,8 @@ impl Upkeep {
         let mend = async {
             loop {
                 damaged.notified().await;
-                self.mender.run(false).await;
+                // A store that takes no writes ends the member, by other ways.
+                let _poisoned = self.mender.run(false).await;
             }
         };
         tokio::select! {

@@ -130,10 +130,7 @@ fn keys_options(table: &BlockBasedOptions) -> Options {
 }
 
 fn load(db: &DB, path: &Path) -> Result<Tables> {
-    let mut tables = Tables {
-        term_ends: Some(Vec::new()),
-        ..Tables::default()
-    };
+    let mut tables = Tables::default();
     let bad = |key: &[u8], what: &str| {
         let key = String::from_utf8_lossy(key);
         damaged(path, format!("row {} {what}", key.escape_debug()))

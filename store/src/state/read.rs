@@ -22,12 +22,10 @@ impl State {
     }
 
     /// The last entry of each term before that of [`applied`](Self::applied), ascending, as far as
-    /// the log still has any of it. `None` when the state was made by a version that did not note
-    /// them. To be found in the log they would cost a read of whole segments.
-    pub fn term_ends(&self) -> Option<Vec<LogId>> {
+    /// the log still has any of it. To be found in the log they would cost a read of whole segments.
+    pub fn term_ends(&self) -> Vec<LogId> {
         let tables = self.tables();
-        let ends = tables.term_ends.as_ref()?;
-        Some(ends.iter().map(|term| term.last).collect())
+        tables.term_ends.iter().map(|term| term.last).collect()
     }
 
     /// Position after the last applied entry: the end of what may be read.

@@ -19,7 +19,7 @@ use crate::entry::{LogId, u32_at, u64_at};
 use super::queue::QueueBounds;
 
 pub(crate) const META: &[u8] = b"M";
-/// Layout of the rows; a database with a newer one is not read. 1 had no beginning of the log.
+/// Layout of the rows; a database with another one is not read.
 const FORMAT: u8 = 3;
 
 pub(crate) fn topic(name: &str) -> Vec<u8> {
@@ -154,7 +154,7 @@ pub(crate) struct Meta {
     pub(crate) group_version: DataVersion,
     pub(crate) next_queue: u32,
     /// See [`State::term_ends`](super::State::term_ends).
-    pub(crate) term_ends: Option<Vec<TermEnd>>,
+    pub(crate) term_ends: Vec<TermEnd>,
 }
 
 /// The last entry of a term, and the position after it.
@@ -180,12 +180,8 @@ impl Meta {
         number(self.next_queue.into());
         number(self.log_start);
         number(self.swept);
-        number(
-            self.term_ends
-                .as_ref()
-                .map_or(u64::MAX, |ends| ends.len() as u64),
-        );
-        for TermEnd { last, end } in self.term_ends.iter().flatten() {
+        number(self.term_ends.len() as u64);
+        for TermEnd { last, end } in &self.term_ends {
             number(last.index);
             number(last.term);
             number(*end);
@@ -201,27 +197,19 @@ impl Meta {
     pub(crate) fn decode(value: &[u8]) -> Option<Meta> {
         let (&[format, has_applied], rest) = value.split_first_chunk::<2>()?;
         let number = |nth: usize| u64_at(rest, nth * 8);
-        let mut term_ends = None;
-        let numbers = match format {
-            1 => 10,
-            2 => 12,
-            FORMAT => match number(12)? {
-                u64::MAX => 13,
-                count => {
-                    let end = |nth: usize| {
-                        Some(TermEnd {
-                            last: LogId::new(number(nth + 1)?, number(nth)?),
-                            end: number(nth + 2)?,
-                        })
-                    };
-                    let count = usize::try_from(count).ok()?.min(rest.len());
-                    let ends = (0..count).map(|nth| end(13 + 3 * nth));
-                    term_ends = Some(ends.collect::<Option<_>>()?);
-                    13 + 3 * count
-                }
-            },
-            _ => return None,
+        if format != FORMAT {
+            return None;
+        }
+        let end = |nth: usize| {
+            Some(TermEnd {
+                last: LogId::new(number(nth + 1)?, number(nth)?),
+                end: number(nth + 2)?,
+            })
         };
+        let count = usize::try_from(number(12)?).ok()?.min(rest.len());
+        let ends = (0..count).map(|nth| end(13 + 3 * nth));
+        let term_ends = ends.collect::<Option<_>>()?;
+        let numbers = 13 + 3 * count;
         let version = |nth: usize| {
             Some(DataVersion {
                 state_version: number(nth)?.cast_signed(),
@@ -237,15 +225,14 @@ impl Meta {
                 body.get(16..)?.to_vec(),
             )),
         };
-        let trimmed = |nth| if format == 1 { Some(0) } else { number(nth) };
         Some(Meta {
             applied: (has_applied == 1).then_some(applied),
             applied_end: number(2)?,
             topic_version: version(3)?,
             group_version: version(6)?,
             next_queue: u32::try_from(number(9)?).ok()?,
-            log_start: trimmed(10)?,
-            swept: trimmed(11)?,
+            log_start: number(10)?,
+            swept: number(11)?,
             membership,
             term_ends,
         })
@@ -276,33 +263,14 @@ mod tests {
             next_queue: 7,
             log_start: 500,
             swept: 400,
-            term_ends: Some(vec![TermEnd {
+            term_ends: vec![TermEnd {
                 last: LogId::new(3, 4),
                 end: 550,
-            }]),
+            }],
         };
-        let unknown = Meta {
-            term_ends: None,
-            ..full.clone()
-        };
-        for meta in [full, unknown.clone(), Meta::default()] {
+        for meta in [full, Meta::default()] {
             assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
-        // As format 2 had it.
-        let mut old = unknown.encode();
-        old[0] = 2;
-        old.drain(2 + 96..2 + 104);
-        assert_eq!(Meta::decode(&old), Some(unknown.clone()));
-        // As format 1 had it.
-        old[0] = 1;
-        old.drain(2 + 80..2 + 96);
-        let (log_start, swept) = (0, 0);
-        let full = Meta {
-            log_start,
-            swept,
-            ..unknown
-        };
-        assert_eq!(Meta::decode(&old), Some(full));
     }
 
     #[test]

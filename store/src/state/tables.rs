@@ -36,7 +36,7 @@ pub(crate) struct Tables {
     /// Number of the next new queue.
     pub(crate) next_queue: u32,
     /// See [`State::term_ends`](super::State::term_ends).
-    pub(crate) term_ends: Option<Vec<TermEnd>>,
+    pub(crate) term_ends: Vec<TermEnd>,
     /// Units in memory that the database does not have.
     pub(crate) unpersisted_units: u64,
     pub(crate) dirty: Dirty,
@@ -46,20 +46,19 @@ impl Tables {
     /// Notes where the term before ended, if an entry of another one comes next.
     pub(crate) fn note_term(&mut self, next: u64) {
         let end = self.applied_end;
-        if let (Some(ends), Some(last)) = (&mut self.term_ends, self.applied)
+        if let Some(last) = self.applied
             && last.term < next
         {
-            ends.push(TermEnd { last, end });
+            self.term_ends.push(TermEnd { last, end });
         }
     }
 
     /// Gives up what is below a position of the log.
     pub(crate) fn trim_to(&mut self, position: u64) {
         self.log_start = self.log_start.max(position);
-        if let Some(ends) = &mut self.term_ends {
-            let gone = ends.partition_point(|term| term.end <= self.log_start);
-            ends.drain(..gone);
-        }
+        let ends = &mut self.term_ends;
+        let gone = ends.partition_point(|term| term.end <= self.log_start);
+        ends.drain(..gone);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::fault::{Flush, Library};
 use crate::figures::say;
 use crate::ports::free_port;
 use crate::process::{Process, tail};
+use crate::wait::wait_ok;
 use crate::wire::Connection;
 
 pub use observe::leader_of;
