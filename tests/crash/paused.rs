@@ -137,6 +137,8 @@ fn frozen_followers_and_a_frozen_group_go_on() -> Result<()> {
         }
         trial.cluster.wait_serving()?;
         trial.wait_progress()?;
+        // What was tried again while everyone was frozen may be stored once more.
+        trial.run_for(Duration::from_secs(1))?;
     }
     trial.finish()
 }

@@ -351,16 +351,19 @@ impl Trial {
 
     fn read_and_judge(&mut self) -> Result<Contents> {
         let leader = self.cluster.wait_leader()?;
-        let contents = self.read(leader)?;
+        let there = ever_stored(&self.read(leader)?);
         let tail = self.tail.take().context("judged twice")?;
         let seen = wait_for(
             "the consumers that read along to reach the end",
             Duration::from_secs(60),
             Duration::from_millis(20),
-            || (tail.seen() >= ever_stored(&contents)).then(|| tail.seen()),
+            || (tail.seen() >= there).then_some(()),
         );
         let skipped = tail.skipped();
         let observed = tail.stop()?;
+        // Read after the consumers ended, so that all they saw has to be there: a late attempt may have been stored meanwhile.
+        let leader = self.cluster.wait_leader()?;
+        let contents = self.read(leader)?;
         let verdict = self.history.with(|sends| {
             checker::check(Evidence {
                 sends,

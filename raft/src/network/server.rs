@@ -63,6 +63,10 @@ pub(crate) struct ServerParts {
     pub(crate) streams_max: u32,
 }
 
+/// Requests given up by their senders that may stand in the socket of a member that was frozen: at HTTP/2's usual 20 it would
+/// close the connection when it wakes.
+const RESETS_MAX: usize = 4096;
+
 /// Serves until dropped.
 pub(crate) async fn serve(
     listener: Listener,
@@ -91,6 +95,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(streams_max)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
         .add_service(service)
         .serve_with_incoming(incoming)
         .await
