@@ -118,11 +118,11 @@ impl Dispatch {
             }
 
             request::QUERY_CONSUMER_OFFSET => {
-                self.confirmed(exchange, |d, exchange| d.offsets.query(exchange))
+                self.later_confirmed(exchange, |d, request| Box::pin(d.offsets.query(request)));
             }
             // Nobody waits for the answer of most.
             request::UPDATE_CONSUMER_OFFSET if !exchange.request.is_oneway() => {
-                self.change(exchange, |d, request| {
+                self.later_confirmed(exchange, |d, request| {
                     Box::pin(d.offsets.update_for_sure(request))
                 });
             }
@@ -135,7 +135,7 @@ impl Dispatch {
             }
             request::GET_MIN_OFFSET => finish(exchange, |exchange| self.admin.min_offset(exchange)),
             request::SEARCH_OFFSET_BY_TIMESTAMP => {
-                finish(exchange, |exchange| self.admin.search_offset(exchange))
+                self.confirmed(exchange, |d, exchange| d.admin.search_offset(exchange))
             }
             request::GET_EARLIEST_MSG_STORETIME => {
                 finish(exchange, |exchange| {
@@ -150,13 +150,13 @@ impl Dispatch {
             }),
 
             request::LOCK_BATCH_MQ => {
-                self.change(exchange, |d, request| Box::pin(d.admin.lock(request)));
+                self.later_confirmed(exchange, |d, request| Box::pin(d.admin.lock(request)));
             }
             request::UNLOCK_BATCH_MQ => {
                 self.later(exchange, |d, request| Box::pin(d.admin.unlock(request)));
             }
 
-            request::UPDATE_AND_CREATE_TOPIC => self.change(exchange, |d, request| {
+            request::UPDATE_AND_CREATE_TOPIC => self.later_confirmed(exchange, |d, request| {
                 Box::pin(d.admin.update_topic(request))
             }),
             _ => self.answer_tool(exchange),
@@ -167,24 +167,24 @@ impl Dispatch {
     fn answer_tool(self: &Arc<Self>, exchange: Exchange) {
         match exchange.request.code {
             request::UPDATE_AND_CREATE_TOPIC_LIST => {
-                self.change(exchange, |d, request| {
+                self.later_confirmed(exchange, |d, request| {
                     Box::pin(d.admin.update_topics(request))
                 });
             }
-            request::DELETE_TOPIC_IN_BROKER => self.change(exchange, |d, request| {
+            request::DELETE_TOPIC_IN_BROKER => self.later_confirmed(exchange, |d, request| {
                 Box::pin(d.admin.delete_topic(request))
             }),
             request::GET_ALL_TOPIC_CONFIG => finish(exchange, |_| self.admin.all_topics()),
             request::GET_TOPIC_CONFIG => finish(exchange, |exchange| self.admin.topic(exchange)),
             request::GET_TOPIC_STATS_INFO => {
-                finish(exchange, |exchange| self.admin.topic_stats(exchange))
+                self.confirmed(exchange, |d, exchange| d.admin.topic_stats(exchange))
             }
             request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => {
                 finish(exchange, |_| self.admin.system_topics())
             }
 
             request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => {
-                self.change(exchange, |d, request| {
+                self.later_confirmed(exchange, |d, request| {
                     Box::pin(d.admin.update_group(request))
                 });
             }
@@ -201,7 +201,7 @@ impl Dispatch {
                 finish(exchange, |exchange| self.admin.groups_of_topic(exchange))
             }
             request::GET_CONSUME_STATS => {
-                finish(exchange, |exchange| self.admin.consume_stats(exchange))
+                self.confirmed(exchange, |d, exchange| d.admin.consume_stats(exchange))
             }
 
             request::GET_CONSUMER_CONNECTION_LIST => {
@@ -296,14 +296,14 @@ impl Dispatch {
         });
     }
 
-    /// Changes what is replicated. What is as it should be already is not proposed, which would find out that another member
-    /// has been elected; so that is made certain first.
-    fn change(self: &Arc<Self>, exchange: Exchange, change: Later) {
+    /// The same for what waits. A change of what is as it should be already is not proposed, which would find out that another
+    /// member has been elected.
+    fn later_confirmed(self: &Arc<Self>, exchange: Exchange, answer: Later) {
         let dispatch = Arc::clone(self);
         self.runtime.spawn(async move {
             match dispatch.group.confirm_leadership().await {
                 Ok(()) => {
-                    let outcome = change(&dispatch, &exchange.request).await;
+                    let outcome = answer(&dispatch, &exchange.request).await;
                     exchange.finish(outcome);
                 }
                 Err(_) => dispatch.again(exchange),

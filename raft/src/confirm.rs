@@ -1,25 +1,30 @@
 //! Making sure that this member still leads: ReadIndex (Raft dissertation, 6.4).
 //!
-//! Every question is answered by a round of heartbeats that begins after it was asked; questions
-//! that come while a round is under way share the next one. openraft has a read of this kind too,
+//! Every question is answered by a round of heartbeats that begins after it was asked, and once
+//! what was committed then is applied here: a follower that people read from may have been quicker
+//! to apply it. Questions that come while a round is under way share the next one. openraft has a read of this kind too,
 //! but counts the answer to an earlier append as one to a later append without entries: a leader
 //! that was frozen found such answers in its sockets when it woke, long after it was deposed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use raftmq_store::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::network::Network;
 use crate::role::Role;
-use crate::types::{Raft, Vote};
+use crate::types::{Raft, RaftState, Vote};
 
 /// Questions that may wait for a round; who asks more waits longer.
 const QUESTIONS_MAX: usize = 1024;
 /// Pause before a member that did not answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two looks at what is applied.
+const APPLY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where to ask.
 #[derive(Clone)]
@@ -27,7 +32,8 @@ pub(crate) struct Questions(mpsc::Sender<oneshot::Sender<u64>>);
 
 impl Questions {
     /// Returns a term in which this member leads, by the word of a quorum given after this was
-    /// called; `None` when there is no such term.
+    /// called, and has applied what was committed when it was called; `None` when there is no such
+    /// term.
     pub(crate) async fn led_term(&self) -> Option<u64> {
         let (tell, told) = oneshot::channel();
         self.0.send(tell).await.ok()?;
@@ -39,9 +45,10 @@ impl Questions {
 pub(crate) struct Confirm {
     self_id: u64,
     raft: Raft,
+    state: Arc<State>,
     network: Network,
     role: watch::Receiver<Role>,
-    /// How long a quorum has for its answers.
+    /// How long a quorum has for its answers, and this member to apply.
     patience: Duration,
     asked: mpsc::Receiver<oneshot::Sender<u64>>,
 }
@@ -50,6 +57,7 @@ impl Confirm {
     pub(crate) fn new(
         self_id: u64,
         raft: Raft,
+        state: Arc<State>,
         network: Network,
         role: watch::Receiver<Role>,
         patience: Duration,
@@ -58,6 +66,7 @@ impl Confirm {
         let confirm = Confirm {
             self_id,
             raft,
+            state,
             network,
             role,
             patience,
@@ -87,23 +96,44 @@ impl Confirm {
 
     async fn round(&self) -> Option<u64> {
         let (tell, told) = oneshot::channel();
-        let look = move |state: &crate::types::RaftState| {
-            let members = state.membership_state.effective();
+        let look = move |state: &RaftState| {
+            let config = state
+                .membership_state
+                .effective()
+                .get_joint_config()
+                .clone();
+            // Followers apply it, although this member may not even have flushed it.
+            let committed = state.cluster_committed().map_or(0, |id| id.index);
             // Nobody listens once the group is shutting down.
-            let _gone = tell.send((*state.vote_ref(), members.get_joint_config().clone()));
+            let _gone = tell.send((*state.vote_ref(), config, committed));
         };
         self.raft.external_request(look).await.ok()?;
-        let (vote, config): (Vote, _) = told.await.ok()?;
+        let (vote, config, committed): (Vote, _, _) = told.await.ok()?;
         if !vote.committed || vote.leader_id.voted_for != self.self_id {
             return None;
         }
         let term = vote.leader_id.term;
         let mut role = self.role.clone();
         let deposed = role.wait_for(|role| role.term > term);
-        let confirmed = tokio::time::timeout(self.patience, self.followed(vote, &config));
+        let confirmed = async {
+            let followed = self.followed(vote, &config).await;
+            if followed {
+                self.applied(committed).await;
+            }
+            followed
+        };
         tokio::select! {
-            confirmed = confirmed => confirmed.is_ok_and(|quorum| quorum).then_some(term),
+            confirmed = tokio::time::timeout(self.patience, confirmed) => {
+                confirmed.is_ok_and(|confirmed| confirmed).then_some(term)
+            }
             _role = deposed => None,
+        }
+    }
+
+    /// Returns once this member has applied the entry.
+    async fn applied(&self, index: u64) {
+        while self.state.applied().map_or(0, |id| id.index) < index {
+            tokio::time::sleep(APPLY_PAUSE).await;
         }
     }
 

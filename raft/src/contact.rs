@@ -33,7 +33,7 @@ pub enum Contact {
     /// This member leads and a quorum answers it; or it hears the leader it follows. Also said of a
     /// member that was removed from the group: it hears nobody and only forwards.
     Led,
-    /// Nobody leads, and an election can end that within a moment.
+    /// Nobody is heard to lead, and enough members answer to elect somebody.
     Electing,
     /// Nobody leads, and too few members answer to elect anybody.
     Lost(Arc<Loss>),
@@ -83,6 +83,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) async fn run(self) {
+        // For one lease after the start it is taken for granted that somebody leads.
         let mut touched = Instant::now();
         let mut role = self.role.clone();
         // Its first look tells what is known at the start.

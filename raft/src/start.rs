@@ -186,6 +186,7 @@ pub(crate) async fn start(
     let (confirm, questions) = Confirm::new(
         options.self_id,
         raft.clone(),
+        store.state.clone(),
         network.clone(),
         role.clone(),
         options.election_max,

@@ -19,7 +19,7 @@ use raftmq_raft::Group;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::exchange::{Exchange, Outcome, Refusal, header};
+use crate::exchange::{Outcome, Refusal, header};
 use overlay::{OffsetKey, Overlay, Saved};
 
 /// A saved offset waits at most this long for its batch.
@@ -168,21 +168,31 @@ impl Offsets {
     /// 15, for somebody who waits: the group has applied the offset, or a larger one, when it is answered.
     pub(crate) async fn update_for_sure(&self, request: &RemotingCommand) -> Outcome {
         let header: UpdateConsumerOffsetRequestHeader = header(request)?;
-        let mut settled = self.settled.subscribe();
         let answer = self.update(request)?;
+        let (group, topic) = (&header.consumer_group, &header.topic);
+        self.applied(group, topic, header.queue_id, header.commit_offset)
+            .await?;
+        Ok(answer)
+    }
+
+    /// Waits until the group has applied an offset that was saved, or a larger one.
+    async fn applied(
+        &self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+    ) -> Result<(), Refusal> {
+        let mut settled = self.settled.subscribe();
         self.hurry.notify_one();
         let applied = async {
             loop {
-                let known = self.group.store().state.consumer_offset(
-                    &header.consumer_group,
-                    &header.topic,
-                    header.queue_id,
-                );
-                if known >= Some(header.commit_offset) {
-                    return Ok(answer);
+                let state = &self.group.store().state;
+                if state.consumer_offset(group, topic, queue_id) >= Some(offset) {
+                    return Ok(());
                 }
                 if !self.group.role().borrow().serving || settled.changed().await.is_err() {
-                    return Err(Refusal::busy("another member leads; save it there"));
+                    return Err(Refusal::busy("another member leads; ask it"));
                 }
             }
         };
@@ -224,14 +234,19 @@ impl Offsets {
     }
 
     /// 14. The caller has confirmed that this member still leads.
-    pub(crate) fn query(&self, exchange: &Exchange) -> Outcome {
-        let header: QueryConsumerOffsetRequestHeader = exchange.header()?;
-        let known = self.known(&header.consumer_group, &header.topic, header.queue_id);
-        let offset = match known {
-            Some(offset) => offset,
+    ///
+    /// What waits to be applied could be lost with this member: it is told once it cannot.
+    pub(crate) async fn query(&self, request: &RemotingCommand) -> Outcome {
+        let header: QueryConsumerOffsetRequestHeader = header(request)?;
+        let (group, topic) = (&header.consumer_group, &header.topic);
+        let offset = match self.known(group, topic, header.queue_id) {
+            Some(offset) => {
+                self.applied(group, topic, header.queue_id, offset).await?;
+                offset
+            }
             // A new group on a young queue starts at its beginning, whatever its consumers ask for.
             None if header.set_zero_if_not_found != Some(false)
-                && self.is_young(&header.topic, header.queue_id) =>
+                && self.is_young(topic, header.queue_id) =>
             {
                 0
             }

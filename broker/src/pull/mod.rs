@@ -475,8 +475,12 @@ impl PullProcessor {
         living_follower(wanted, living.map(|member| follower_id(member.id)))
     }
 
-    /// The same on a follower. A group that it is told to serve stays; so does any while there is no leader.
+    /// The same on a follower. Who is not at the end stays while there is no leader, and where groups may be served by followers;
+    /// what is not there yet comes from a leader.
     fn suggested_by_follower(&self, group: &SubscriptionGroupConfig, reading: &Reading) -> i64 {
+        if reading.status.is_at_end() {
+            return MASTER_ID;
+        }
         // A leader that is cut off is still registered as such; over the endpoint it is not reached any more.
         let own = if self.group.role().borrow().serving && !self.has_endpoint {
             MASTER_ID
@@ -486,13 +490,10 @@ impl PullProcessor {
         if *self.group.contact().borrow() != Contact::Led {
             return own;
         }
-        if !self.config.follower_reads || reading.status != Status::Found {
-            return MASTER_ID;
-        }
-        if self.is_far_behind(reading) {
-            own
-        } else {
-            group.broker_id
+        let stays = self.is_far_behind(reading) || group.broker_id != MASTER_ID;
+        match self.config.follower_reads && stays {
+            true => own,
+            false => MASTER_ID,
         }
     }
 

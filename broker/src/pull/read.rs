@@ -77,6 +77,20 @@ impl Status {
         }
     }
 
+    /// Whether there is nothing to be had before something is added.
+    pub(crate) fn is_at_end(self) -> bool {
+        match self {
+            Status::OffsetFoundNull
+            | Status::OffsetOverflowOne
+            | Status::OffsetOverflowBadly
+            | Status::NoMessageInQueue => true,
+            Status::Found
+            | Status::NoMatchedMessage
+            | Status::MessageWasRemoving
+            | Status::OffsetTooSmall => false,
+        }
+    }
+
     /// Whether it lies beyond the end of the queue: a follower may not have come as far yet.
     pub(crate) fn is_behind(self) -> bool {
         matches!(self, Status::NoMessageInQueue | Status::OffsetOverflowBadly)
@@ -175,7 +189,8 @@ pub(crate) fn read(queue: &impl Queue, wish: Wish<'_>) -> Result<Reading, String
     for unit in &units {
         match queue.record(unit)? {
             Some(record) => records.push(record),
-            None => return Ok(nothing(Status::MessageWasRemoving, next)),
+            // The queue begins later now: the next pull is told where.
+            None => return Ok(nothing(Status::MessageWasRemoving, from)),
         }
     }
     Ok(Reading {
@@ -328,7 +343,7 @@ mod tests {
         let reading = read(&removed, wish(10, &all));
         assert_eq!(
             (reading.status, reading.next, reading.records.len()),
-            (Status::MessageWasRemoving, 15, 0)
+            (Status::MessageWasRemoving, 10, 0)
         );
     }
 

@@ -195,6 +195,8 @@ impl Link {
                     .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
                     .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                     .keep_alive_while_idle(true)
+                    // Who has enough answers gives the other requests up, as often as it likes.
+                    .http2_max_local_error_reset_streams(None)
                     .initial_stream_window_size(STREAM_WINDOW_BYTES)
                     .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                     .connect_with_connector_lazy(tower::service_fn(async |address| {
