@@ -1,11 +1,13 @@
 //! A nameserver believes nobody blindly.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use raftmq_tests::calls::request;
-use raftmq_tests::cluster::Options;
+use raftmq_tests::calls::{GroupAddresses, PATIENCE, request};
+use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::serial::turn;
+use raftmq_tests::wait::wait_for;
 use raftmq_tests::wire::Request;
 
 use super::support::{require_answer, require_service, start};
@@ -20,12 +22,21 @@ fn register() -> Request {
         .field("bodyCrc32", 0)
 }
 
+/// The group as the nameserver knows it once every member has registered.
+fn all_registered(cluster: &Cluster) -> Result<GroupAddresses> {
+    let step = Duration::from_millis(10);
+    wait_for("every member to be registered", PATIENCE, step, || {
+        let known = cluster.registered(0).ok()?;
+        (known.len() == cluster.members.len()).then_some(known)
+    })
+}
+
 #[test]
 fn registrations_that_are_none_do_not_harm_the_routes() -> Result<()> {
     let _turn = turn()?;
     let mut cluster = start(Options::default())?;
     let address = cluster.nameserver_addresses();
-    let before = cluster.registered(0)?;
+    let before = all_registered(&cluster)?;
     let deep = "[".repeat(500_000);
     for body in [
         "",

@@ -50,6 +50,6 @@ fn rolling_restart(java_poll: Duration, go: bool, forward_ms: &str) -> Result<()
         ms(slowest)
     ));
     // Not the figure to reach (that is measured on a quiet machine).
-    ensure!(slowest < Duration::from_secs(1), "a send took {slowest:?}");
+    ensure!(slowest < Duration::from_secs(3), "a send took {slowest:?}");
     trial.finish()
 }

@@ -9,7 +9,7 @@ use raftmq_tests::figures::{ms, say};
 use raftmq_tests::history::History;
 use raftmq_tests::preload::preload;
 use raftmq_tests::serial::turn;
-use raftmq_tests::wait::{pause, wait_for, wait_ok};
+use raftmq_tests::wait::{wait_for, wait_ok};
 use raftmq_tests::wire::Connection;
 
 const TOPIC: &str = "Reads";
@@ -31,8 +31,25 @@ fn begin(options: Options) -> Result<(Cluster, usize)> {
     )?;
     // A group that nobody has seen is made by its first pull at the leader.
     pull(&mut open(&cluster, leader)?, 0)?;
-    pause(Duration::from_millis(300)); // followers hear with the next heartbeat what is committed
+    for member in 0..cluster.members.len() {
+        wait_applied(&cluster, leader, member)?;
+    }
     Ok((cluster, leader))
+}
+
+/// Followers hear with the next heartbeat what is committed.
+fn wait_applied(cluster: &Cluster, leader: usize, member: usize) -> Result<()> {
+    let applied = |member| -> Result<u64> {
+        let applied = calls::runtime_info(&mut open(cluster, member)?, "raftAppliedIndex")?;
+        applied.parse().context("an index")
+    };
+    let (wanted, step) = (applied(leader)?, Duration::from_millis(10));
+    let what = format!("n{member} to apply {wanted}");
+    wait_ok(&what, calls::PATIENCE, step, || {
+        let is = applied(member)?;
+        ensure!(is >= wanted, "it has applied {is}");
+        Ok(())
+    })
 }
 
 fn open(cluster: &Cluster, member: usize) -> Result<Connection> {
@@ -180,11 +197,11 @@ fn the_last_member_serves_reads_and_refuses_the_rest() -> Result<()> {
             refused.remark
         ));
         ensure!(
-            first_read < Duration::from_millis(1_000),
+            first_read < Duration::from_millis(2_500),
             "the first read took {first_read:?}"
         );
         ensure!(
-            first_refusal < Duration::from_millis(1_500),
+            first_refusal < Duration::from_millis(2_500),
             "the first send took {first_refusal:?}"
         );
         ensure!(
@@ -249,10 +266,7 @@ fn check_alone(cluster: &Cluster, left: usize) -> Result<()> {
         refusal(calls::create_topic(&mut connection, "Never", 1))?,
     ];
     let took = started.elapsed();
-    ensure!(
-        took < Duration::from_millis(500),
-        "five refusals took {took:?}"
-    );
+    ensure!(took < Duration::from_secs(2), "five refusals took {took:?}");
     for refusal in &refusals {
         let says = format!(
             "of the voters n0, n1, n2 only n{left} can be reached from here, and 2 are needed"

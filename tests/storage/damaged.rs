@@ -53,8 +53,8 @@ pub(crate) fn in_the_log() -> Result<()> {
     }
     let mut mended = Vec::new();
     for (member, _) in damage {
-        mended.push(trial.cluster.said(member, MENDED));
         trial.cluster.terminate(member, WITHIN)?;
+        mended.push(trial.cluster.said(member, MENDED));
         trial.cluster.start_member(member)?;
         trial.cluster.wait_member(member)?;
         trial.require_intact(member)?;
@@ -120,6 +120,12 @@ pub(crate) fn while_stopped() -> Result<()> {
     })?;
     step(&mut trial, "a flipped byte in a copy of its vote", &|| {
         flip_byte(&store.join("vote"), 9)
+    })?;
+    wait_ok("a member that votes", WITHIN, STEP, || {
+        let address = trial.cluster.members[victim].address();
+        let recovering = calls::runtime_info(&mut Connection::open(&address)?, "raftRecovering")?;
+        ensure!(recovering == "false", "raftRecovering is {recovering}");
+        Ok(())
     })?;
     ensure!(
         trial.cluster.said(victim, "votes again") == 0,

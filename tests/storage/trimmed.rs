@@ -16,15 +16,18 @@ use crate::{SEGMENT, options};
 const WITHIN: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
 
-/// Waits until a member's log has grown by so many segments.
+/// Waits until a member's log has grown by so many segments, for as long as it grows at all.
 pub(crate) fn wait_segments(trial: &Trial, member: usize, more: usize) -> Result<()> {
     let folder = trial.cluster.members[member].commit_log();
     let last = || starts(&folder).ok()?.last().copied();
-    let before = last().context("no segment")?;
-    let bytes = more as u64 * SEGMENT;
-    wait_for("segments to fill", WITHIN, STEP, || {
-        (last()? >= before + bytes).then_some(())
-    })
+    let mut at = last().context("no segment")?;
+    let end = at + more as u64 * SEGMENT;
+    while at < end {
+        at = wait_for("another segment to fill", WITHIN, STEP, || {
+            last().filter(|last| *last > at)
+        })?;
+    }
+    Ok(())
 }
 
 /// Has an operator ask for expired segments to go, and waits until the request has ended: nothing goes after that. Returns

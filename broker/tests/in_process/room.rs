@@ -50,7 +50,11 @@ async fn expired_segments_go_and_minima_move() {
     );
     let mut member = Member::start(&more).await;
     fill(&member).await;
-    wait_for_trim(&member).await;
+    member
+        .until("both closed segments are given up", |info| {
+            info["commitLogMinOffset"] == (2 * 16 * MIB).to_string()
+        })
+        .await;
     for _ in 0..2 {
         let min = min_offset(&member).await;
         assert!((1..12).contains(&min), "{min}");

@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     let _turn = turn()?;
     let kills = matches.get_one::<usize>("kills").copied().unwrap_or(5);
     let cut = !matches.get_flag("no-cut");
+    linearizability::fetch();
     let network = if cut {
         network::enter().context("to cut networks one has to be root; --no-cut goes without")?;
         Some(Network::new(3)?)

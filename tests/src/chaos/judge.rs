@@ -14,7 +14,7 @@ use crate::group::consume_all;
 use crate::history::History;
 use crate::readback::{Contents, read_topic};
 use crate::subject::Subject;
-use crate::tail::Tail;
+use crate::tail::{Observation, Tail};
 use crate::trial::OFFSET_WINDOW;
 use crate::wait::{pause, wait_for, wait_ok};
 use crate::wire::Connection;
@@ -82,11 +82,13 @@ impl Findings {
 pub fn judge(subject: &mut dyn Subject, mut work: Work, findings: &mut Findings) -> Result<()> {
     let leader = subject.leader().context("find the leader")?;
     let mut read = Vec::new();
-    for stream in &work.streams {
-        read.push(read_through(subject, leader, stream)?);
-    }
-    for (stream, contents) in work.streams.iter_mut().zip(&read) {
-        judge_messages(stream, contents, findings);
+    for stream in &mut work.streams {
+        let there = read_through(subject, leader, stream)?;
+        let observed = stop_tail(stream, &there, findings);
+        // Read after the consumers ended, so that all they saw has to be there: a late attempt may have been stored meanwhile.
+        let contents = read_through(subject, leader, stream)?;
+        judge_messages(stream, &contents, &observed, findings);
+        read.push(contents);
     }
     for member in (0..subject.members()).filter(|member| *member != leader) {
         for (stream, contents) in work.streams.iter().zip(&read) {
@@ -163,26 +165,35 @@ fn wait_same(
     })
 }
 
-fn judge_messages(stream: &mut Stream, contents: &Contents, findings: &mut Findings) {
-    let mut observed = Vec::new();
-    if let Some(tail) = stream.tail.take() {
-        let stored = contents.queues.values().map(|queue| queue.max);
-        let stored = usize::try_from(stored.sum::<i64>()).unwrap_or(0);
-        let (within, step) = (Duration::from_secs(60), Duration::from_millis(20));
-        let what = "the consumers that read along to reach the end";
-        let read = wait_for(what, within, step, || (tail.seen() >= stored).then_some(()));
-        findings.note(&stream.topic, read);
-        let complaints;
-        (observed, complaints) = tail.stop_with_complaints();
-        for complaint in complaints {
-            findings.require(false, || format!("{} {complaint}", stream.topic));
-        }
+/// Stops the consumers that read along once they have read what is there.
+fn stop_tail(stream: &mut Stream, there: &Contents, findings: &mut Findings) -> Vec<Observation> {
+    let Some(tail) = stream.tail.take() else {
+        return Vec::new();
+    };
+    let stored = there.queues.values().map(|queue| queue.max);
+    let stored = usize::try_from(stored.sum::<i64>()).unwrap_or(0);
+    let (within, step) = (Duration::from_secs(60), Duration::from_millis(20));
+    let what = "the consumers that read along to reach the end";
+    let read = wait_for(what, within, step, || (tail.seen() >= stored).then_some(()));
+    findings.note(&stream.topic, read);
+    let (observed, complaints) = tail.stop_with_complaints();
+    for complaint in complaints {
+        findings.require(false, || format!("{} {complaint}", stream.topic));
     }
+    observed
+}
+
+fn judge_messages(
+    stream: &Stream,
+    contents: &Contents,
+    observed: &[Observation],
+    findings: &mut Findings,
+) {
     let verdict = stream.history.with(|sends| {
         checker::check(Evidence {
             sends,
             contents,
-            observed: &observed,
+            observed,
         })
     });
     say(format!("  {}: {verdict}", stream.topic));
