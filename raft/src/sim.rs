@@ -108,6 +108,11 @@ pub(crate) async fn listen(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener { address, accepted })
 }
 
+/// A simulated address has one owner.
+pub(crate) async fn reserve(_address: SocketAddr) -> io::Result<()> {
+    Ok(())
+}
+
 pub(crate) fn incoming(
     listener: Listener,
 ) -> impl Stream<Item = io::Result<Connection>> + Send + 'static {

@@ -28,7 +28,7 @@ pub(crate) use identity::{Identity, random};
 pub(crate) use link::{Lane, Links, Place};
 pub(crate) use server::{ServerParts, serve};
 pub(crate) use supply::Supply;
-pub(crate) use tcp::listen;
+pub(crate) use tcp::{listen, reserve};
 
 #[cfg(feature = "sim")]
 use crate::sim as tcp;

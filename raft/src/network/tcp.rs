@@ -27,9 +27,18 @@ pub(crate) type Connection = TcpStream;
 /// A port that is taken is tried again for a while: on a machine with other members, an outgoing
 /// connection may have it for a moment.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<Listener> {
+    patiently(|| bind(address)?.listen(BACKLOG)).await
+}
+
+/// Has the port, on which nobody listens yet: connections to it are refused at once.
+pub(crate) async fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    patiently(|| bind(address)).await
+}
+
+async fn patiently<T>(take: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + TAKEN_PORT_PATIENCE;
     loop {
-        match try_listen(address) {
+        match take() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
                 tokio::time::sleep(TAKEN_PORT_PAUSE).await;
             }
@@ -38,7 +47,7 @@ pub(crate) async fn listen(address: SocketAddr) -> io::Result<Listener> {
     }
 }
 
-fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -47,7 +56,7 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A restarted member must not wait for the last connections of its former life.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 /// The connections that others make.

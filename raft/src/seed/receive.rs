@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::Pace;
 use crate::log_storage::VoteKeeper;
-use crate::network::{Identity, Links, Network, listen, wire};
+use crate::network::{Identity, Links, Network, reserve, wire};
 use crate::options::{GroupOptions, StartError};
 use crate::pb;
 use crate::types::store_log_id;
@@ -70,8 +70,9 @@ async fn better_seeded(options: &GroupOptions, store: &Store) -> Option<String> 
     if !is_new || options.peers.len() < 2 {
         return None;
     }
-    // Whoever has this member's port is this member, and is not to be confused with another process of its name.
-    let _port = listen(options.bind).await.ok()?;
+    // Whoever has this member's port is this member, and is not to be confused with another process of its name. It must not
+    // listen: the others of a new group, which ask as well, would wait for its answer.
+    let _port = reserve(options.bind).await.ok()?;
     let answers = network(options).survey_others().await;
     let (source, _) = answers
         .iter()
