@@ -2,9 +2,11 @@
 //!
 //! Every question is answered by a round of heartbeats that begins after it was asked, and once
 //! what was committed then is applied here: a follower that people read from may have been quicker
-//! to apply it. Questions that come while a round is under way share the next one. openraft has a read of this kind too,
-//! but counts the answer to an earlier append as one to a later append without entries: a leader
-//! that was frozen found such answers in its sockets when it woke, long after it was deposed.
+//! to apply it. Questions that come while a round is under way share the next one.
+//!
+//! openraft has a read of this kind too, but counts the answer to an earlier append as one to a
+//! later append without entries: a leader that was frozen found such answers in its sockets when it
+//! woke, long after it was deposed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

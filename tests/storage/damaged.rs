@@ -80,6 +80,17 @@ pub(crate) fn in_the_log() -> Result<()> {
     trial.finish()
 }
 
+/// Waits until a member has caught up with what it may have lost, so that it votes.
+fn wait_voting(trial: &Trial, member: usize) -> Result<()> {
+    let name = trial.cluster.members[member].name();
+    wait_ok(&format!("{name} to vote"), WITHIN, STEP, || {
+        let address = trial.cluster.members[member].address();
+        let recovering = calls::runtime_info(&mut Connection::open(&address)?, "raftRecovering")?;
+        ensure!(recovering == "false", "raftRecovering is {recovering}");
+        Ok(())
+    })
+}
+
 /// A follower is stopped, loses something, and comes up by itself each time.
 pub(crate) fn while_stopped() -> Result<()> {
     let _turn = turn()?;
@@ -112,21 +123,11 @@ pub(crate) fn while_stopped() -> Result<()> {
     trial.cluster.wait_said(victim, rebuilt)?;
     trial.cluster.wait_member(victim)?;
     // If its state was fetched anew it catches up before it votes.
-    wait_ok("the state to be there again", WITHIN, STEP, || {
-        let address = trial.cluster.members[victim].address();
-        let recovering = calls::runtime_info(&mut Connection::open(&address)?, "raftRecovering")?;
-        ensure!(recovering == "false", "raftRecovering is {recovering}");
-        Ok(())
-    })?;
+    wait_voting(&trial, victim)?;
     step(&mut trial, "a flipped byte in a copy of its vote", &|| {
         flip_byte(&store.join("vote"), 9)
     })?;
-    wait_ok("a member that votes", WITHIN, STEP, || {
-        let address = trial.cluster.members[victim].address();
-        let recovering = calls::runtime_info(&mut Connection::open(&address)?, "raftRecovering")?;
-        ensure!(recovering == "false", "raftRecovering is {recovering}");
-        Ok(())
-    })?;
+    wait_voting(&trial, victim)?;
     ensure!(
         trial.cluster.said(victim, "votes again") == 0,
         "n{victim} gave its vote up although a copy of it is whole"
