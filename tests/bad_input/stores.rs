@@ -10,6 +10,7 @@ use raftmq_tests::cluster::{Cluster, GROUP, Options};
 use raftmq_tests::figures::say;
 use raftmq_tests::process::spawn_piped;
 use raftmq_tests::serial::turn;
+use raftmq_tests::suite::leave_out;
 use raftmq_tests::wait::wait_for;
 
 use super::support::{require_service, start};
@@ -157,7 +158,7 @@ impl Mount {
             .status()
             .context("run mount")?;
         if !status.success() {
-            say("SKIPPED: no permission to mount, so no read-only or full file system is tried");
+            leave_out("no permission to mount, so no read-only or full file system is tried")?;
             return Ok(None);
         }
         Ok(Some(Mount { at: at.to_owned() }))

@@ -69,7 +69,7 @@ fn the_address_has_one_owner_at_a_time() -> Result<()> {
     let mut open = Connection::open(&endpoint)?;
     cluster.terminate(first, Duration::from_secs(10))?;
     ensure!(
-        open.read(Duration::from_secs(2)).is_err(),
+        open.is_closed(Duration::from_secs(2)),
         "a deposed leader's connection is still open"
     );
     let next_is_there = |dead: u16| {

@@ -1,6 +1,7 @@
 //! A group of three under faults that leave a majority: no acknowledged message may be lost, moved or reordered, and
 //! clients go on within seconds.
 
+mod calm;
 mod endpoint;
 mod failover;
 mod followers;

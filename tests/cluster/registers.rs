@@ -45,7 +45,7 @@ fn registers_are_linearizable_while_the_leader_is_killed() -> Result<()> {
     }
     pause(Duration::from_millis(1_500));
     say(&registers);
-    let history = registers.stop(|| leadership.reigns())?;
+    let history = registers.stop()?;
     let report = routes.stop(leadership.reigns(), LATE);
     say(&report);
     ensure!(report.complaints.is_empty(), "{report}");

@@ -7,8 +7,7 @@ use raftmq_tests::calls;
 use raftmq_tests::cluster::Options;
 use raftmq_tests::segments::{last_entry, scribble};
 use raftmq_tests::serial::turn;
-use raftmq_tests::trial::{Load, OFFSET_WINDOW, TOPIC, Trial};
-use raftmq_tests::wait::pause;
+use raftmq_tests::trial::{Load, TOPIC, Trial};
 use raftmq_tests::wire::Connection;
 
 /// Bytes behind the last entry that are no continuation: noise, the last entry once more, and the beginning of an entry
@@ -71,7 +70,6 @@ fn the_state_is_rebuilt_from_the_log() -> Result<()> {
     // The first pull creates the group.
     calls::pull(&mut connection, GROUP, TOPIC, 0, 0, Duration::ZERO)?;
     calls::update_offset(&mut connection, GROUP, TOPIC, 0, 7)?;
-    pause(OFFSET_WINDOW);
     trial.cluster.kill_all();
     for member in &trial.cluster.members {
         let state = member.store.join("state");

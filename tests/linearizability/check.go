@@ -40,12 +40,12 @@ func (history *history) checkKey(key string, limit time.Duration) *finding {
 	model, operations := register, []porcupine.Operation(nil)
 	if lines[0].Kind == "max" {
 		model = maximum
-		operations = history.maximumOperations(lines)
+		operations = maximumOperations(lines)
 		if found := phantoms(lines); len(found) > 0 {
 			return &finding{key: key, text: fmt.Sprintf("%s: %s", key, strings.Join(head(found), "\n    "))}
 		}
 	} else {
-		operations = history.registerOperations(lines)
+		operations = registerOperations(lines)
 	}
 	result, info := porcupine.CheckOperationsVerbose(model, operations, limit)
 	draw := func(path string) error { return porcupine.VisualizePath(model, info, path) }
@@ -87,24 +87,24 @@ func explain(model porcupine.Model, operations []porcupine.Operation, info porcu
 	fmt.Fprintf(&text, "    %d of %d operations can be put in order; the last of them:\n", len(longest), len(operations))
 	for nth, operation := range longest {
 		if nth+shown >= len(longest) {
-			fmt.Fprintf(&text, "        %s\n", at(operation.Input.(*line), operation.Output))
+			fmt.Fprintf(&text, "        %s\n", at(operation.Input.(*line)))
 		}
 	}
 	fmt.Fprintf(&text, "    then the state is %s, and these cannot all follow:", model.DescribeState(state))
 	for nth, operation := range left {
 		if nth < shown {
-			fmt.Fprintf(&text, "\n        %s", at(operation.Input.(*line), operation.Output))
+			fmt.Fprintf(&text, "\n        %s", at(operation.Input.(*line)))
 		}
 	}
 	return text.String()
 }
 
-func at(line *line, output interface{}) string {
+func at(line *line) string {
 	ended := "…"
 	if line.Outcome != "unknown" {
 		ended = seconds(line.Return)
 	}
-	return fmt.Sprintf("client %d, %s to %s: %s", line.Client, seconds(line.Call), ended, describe(line, output))
+	return fmt.Sprintf("client %d, %s to %s: %s", line.Client, seconds(line.Call), ended, describe(line, nil))
 }
 
 func seconds(nanoseconds int64) string {

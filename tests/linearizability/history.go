@@ -7,25 +7,14 @@ import (
 	"io"
 	"math"
 	"os"
-	"sort"
 	"strconv"
 )
 
 // A line of the history. Times are nanoseconds of one monotonic clock.
 //
-// Kind "promises" says what a saved offset may lose (Window) and how long a deposed leader may be believed (Grace).
-// Kind "reign" says that Leader led, and had a quorum, from From to To.
 // Kinds "register" and "max" are operations on Key, see models.go.
 type line struct {
-	Kind string `json:"kind"`
-
-	Window int64 `json:"window"`
-	Grace  int64 `json:"grace"`
-
-	Leader string `json:"leader"`
-	From   int64  `json:"from"`
-	To     int64  `json:"to"`
-
+	Kind   string `json:"kind"`
 	Key    string `json:"key"`
 	Client int    `json:"client"`
 	Call   int64  `json:"call"`
@@ -39,16 +28,9 @@ type line struct {
 	Outcome string `json:"outcome"`
 }
 
-// A span of time, both ends included.
-type span struct{ from, to int64 }
-
 type history struct {
-	window, grace int64
-	reigns        []span
-	operations    map[string][]line
-	lines         int
-	// How many operations on offsets were judged in full, and how many only against what was durable.
-	strict, loose int
+	operations map[string][]line
+	lines      int
 }
 
 func readFile(path string) (*history, error) {
@@ -72,10 +54,6 @@ func read(from io.Reader) (*history, error) {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
 		switch line.Kind {
-		case "promises":
-			history.window, history.grace = line.Window, line.Grace
-		case "reign":
-			history.reigns = append(history.reigns, span{line.From, line.To})
 		case "register", "max":
 			if err := line.validate(); err != nil {
 				return nil, fmt.Errorf("line %d: %w", number, err)
@@ -97,7 +75,6 @@ func read(from io.Reader) (*history, error) {
 	if reads == 0 || writes == 0 {
 		return nil, fmt.Errorf("%d reads and %d acknowledged writes: nothing to judge", reads, writes)
 	}
-	sort.Slice(history.reigns, func(i, j int) bool { return history.reigns[i].from < history.reigns[j].from })
 	return history, nil
 }
 
@@ -129,21 +106,6 @@ func (line *line) offset() int64 {
 	return value
 }
 
-// Whether an operation lay wholly within one reign: begun once the leader before was deposed for long enough to know it,
-// and ended long enough before the last sign of this one for what it saved to be in the log.
-func (history *history) isSteady(line *line) bool {
-	for nth, reign := range history.reigns {
-		from := reign.from
-		if nth > 0 {
-			from += history.grace
-		}
-		if line.Call >= from && line.Return <= reign.to-history.window {
-			return true
-		}
-	}
-	return false
-}
-
 // When an operation has surely happened.
 func (line *line) end() int64 {
 	if line.Outcome == "unknown" {
@@ -153,6 +115,5 @@ func (line *line) end() int64 {
 }
 
 func (history *history) summary() string {
-	return fmt.Sprintf("%d keys, %d operations; on offsets %d in full, %d around changes of the leader; %d reigns",
-		len(history.operations), history.lines, history.strict, history.loose, len(history.reigns))
+	return fmt.Sprintf("%d keys, %d operations", len(history.operations), history.lines)
 }

@@ -23,39 +23,23 @@ var register = porcupine.Model{
 	DescribeState:     func(state interface{}) string { return fmt.Sprintf("%q", state) },
 }
 
-// What is promised of a consumer offset: saves are answered from the leader's memory and travel through the log in batches.
-//
-//   - It never goes back: a save below what is known is answered and changes nothing. So it is a register that holds the
-//     largest value.
-//   - A read is answered by a leader that has just confirmed itself, from its memory: it sees every save answered before it.
-//   - When the leader goes, what it answered within the window before that may be lost, and only that. Therefore operations
-//     within a steady reign (history.isSteady) are exact. Of the others, acknowledged saves bind nobody, and reads must only
-//     not be below what was exact before.
-//   - Nobody reads what was not written before that read ended (history.phantoms).
-//
-// The state is the smallest value that a read may return. A save whose outcome is unknown or that may be lost does not raise
-// it, so such saves are not in the operations at all; a read that returns one is proof of it.
+// What is promised of a consumer offset: a save is answered once it is applied, and a read that first had the leader confirm
+// itself sees all of that, whoever led meanwhile. It never goes back: a save below what is known is answered and changes
+// nothing. So it is a register that holds the largest value.
 var maximum = porcupine.Model{
 	Init: func() interface{} { return int64(-1) },
 	Step: func(state, input, output interface{}) (bool, interface{}) {
-		least, operation := state.(int64), input.(*line)
-		offset, steady := operation.offset(), output.(bool)
+		largest, operation := state.(int64), input.(*line)
 		if operation.Op == "write" {
-			return true, max(least, offset)
+			return true, max(largest, operation.offset())
 		}
-		if offset < least {
-			return false, state
-		}
-		if steady {
-			return true, offset
-		}
-		return true, least
+		return operation.offset() == largest, largest
 	},
 	DescribeOperation: describe,
-	DescribeState:     func(state interface{}) string { return fmt.Sprintf("at least %d", state) },
+	DescribeState:     func(state interface{}) string { return fmt.Sprintf("%d", state) },
 }
 
-func describe(input, output interface{}) string {
+func describe(input, _ interface{}) string {
 	operation := input.(*line)
 	value := operation.Value
 	if value == "" {
@@ -64,9 +48,6 @@ func describe(input, output interface{}) string {
 	text := fmt.Sprintf("%s %s", operation.Op, value)
 	if operation.Outcome != "ok" {
 		text += " (" + operation.Outcome + ")"
-	}
-	if steady, known := output.(bool); known && !steady {
-		text += " (around a change of the leader)"
 	}
 	return text
 }
@@ -79,39 +60,36 @@ func max(one, other int64) int64 {
 }
 
 // The operations on one key as porcupine takes them.
-func (history *history) registerOperations(lines []line) []porcupine.Operation {
+func registerOperations(lines []line) []porcupine.Operation {
 	var operations []porcupine.Operation
 	for nth := range lines {
-		line := &lines[nth]
-		if line.Outcome != "refused" {
-			operations = append(operations, operation(line, nil))
+		if line := &lines[nth]; line.Outcome != "refused" {
+			operations = append(operations, operation(line))
 		}
 	}
 	return operations
 }
 
-func (history *history) maximumOperations(lines []line) []porcupine.Operation {
+// As registerOperations, without saves of unknown outcome that nobody read: those explain nothing, and each doubles the search.
+func maximumOperations(lines []line) []porcupine.Operation {
+	read := map[string]bool{}
+	for nth := range lines {
+		if line := &lines[nth]; line.Op == "read" {
+			read[line.Value] = true
+		}
+	}
 	var operations []porcupine.Operation
 	for nth := range lines {
 		line := &lines[nth]
-		if line.Outcome != "ok" {
-			continue
-		}
-		steady := history.isSteady(line)
-		if steady {
-			history.strict++
-		} else {
-			history.loose++
-		}
-		if steady || line.Op == "read" {
-			operations = append(operations, operation(line, steady))
+		if line.Outcome == "ok" || line.Outcome == "unknown" && read[line.Value] {
+			operations = append(operations, operation(line))
 		}
 	}
 	return operations
 }
 
-func operation(line *line, output interface{}) porcupine.Operation {
-	return porcupine.Operation{ClientId: line.Client, Input: line, Call: line.Call, Output: output, Return: line.end()}
+func operation(line *line) porcupine.Operation {
+	return porcupine.Operation{ClientId: line.Client, Input: line, Call: line.Call, Return: line.end()}
 }
 
 // The reads that nobody's write explains.
@@ -136,9 +114,9 @@ func phantoms(lines []line) []string {
 			continue
 		}
 		if call, known := called[line.Value]; !known {
-			found = append(found, fmt.Sprintf("%s: nobody wrote that, or it was refused", at(line, nil)))
+			found = append(found, fmt.Sprintf("%s: nobody wrote that, or it was refused", at(line)))
 		} else if call > line.Return {
-			found = append(found, fmt.Sprintf("%s: it was written only at %s", at(line, nil), seconds(call)))
+			found = append(found, fmt.Sprintf("%s: it was written only at %s", at(line), seconds(call)))
 		}
 	}
 	return found

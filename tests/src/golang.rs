@@ -5,14 +5,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::binaries::crate_dir;
-use crate::figures::say;
 use crate::foreign::{Foreign, Task};
 use crate::history::History;
+use crate::suite::leave_out;
 
 /// Starts a producer; it asks for the route every 30 s, as this client always does. `None`, said loudly, where there is no Go.
 pub fn start(task: Task<'_>, history: &History) -> Result<Option<Foreign>> {
     if Command::new("go").arg("version").output().is_err() {
-        say("SKIPPED: there is no Go, so no Go producer runs beside ours");
+        leave_out("there is no Go, so no Go producer runs beside ours")?;
         return Ok(None);
     }
     let driver = task.root.join("go-driver");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::binaries::crate_dir;
-use crate::figures::say;
 use crate::foreign::{Foreign, Task};
 use crate::history::History;
+use crate::suite::leave_out;
 
 /// The release whose client and servers are used.
 pub const RELEASE: &str = "5.5.0";
@@ -18,13 +18,13 @@ pub const RELEASE: &str = "5.5.0";
 /// cannot be had.
 pub fn start(task: Task<'_>, poll: Duration, history: &History) -> Result<Option<Foreign>> {
     if Command::new("javac").arg("-version").output().is_err() {
-        say("SKIPPED: there is no JDK, so no Java producer runs beside ours");
+        leave_out("there is no JDK, so no Java producer runs beside ours")?;
         return Ok(None);
     }
     let Some(jars) = jars()? else {
-        say(format!(
-            "SKIPPED: the jars of RocketMQ {RELEASE} are neither cached nor to be fetched"
-        ));
+        leave_out(format!(
+            "the jars of RocketMQ {RELEASE} are neither cached nor to be fetched"
+        ))?;
         return Ok(None);
     };
     let classes = task.root.join("classes");

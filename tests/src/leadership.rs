@@ -30,9 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 /// What a member said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sign {
-    /// Asked.
-    pub called: Nanos,
-    /// Answered.
+    /// When.
     pub answered: Nanos,
     /// Who.
     pub address: String,
@@ -40,8 +38,6 @@ pub struct Sign {
     pub term: u64,
     /// Whether it leads and answers as the leader.
     pub serving: bool,
-    /// Last entry that it knows to be on a quorum.
-    pub committed: i64,
 }
 
 /// One leadership.
@@ -53,8 +49,6 @@ pub struct Reign {
     pub leader: String,
     /// It served from here on at the latest.
     pub from: Nanos,
-    /// It had a quorum up to here at least.
-    pub to: Nanos,
 }
 
 /// Puts signs together; they may come from several members in any order, those of one member in the order of time.
@@ -81,19 +75,12 @@ impl Reigns {
         if !(before.serving && sign.serving && before.term == sign.term) {
             return;
         }
-        let known = self.found.iter_mut().find(|reign| reign.term == sign.term);
-        match known {
-            // What was committed since the sign before was acknowledged by a quorum after that.
-            Some(reign) if reign.leader == sign.address && sign.committed > before.committed => {
-                reign.to = reign.to.max(before.called);
-            }
-            Some(_) => {}
-            None => self.found.push(Reign {
+        if self.found.iter().all(|reign| reign.term != sign.term) {
+            self.found.push(Reign {
                 term: sign.term,
                 leader: sign.address,
                 from: before.answered,
-                to: before.answered,
-            }),
+            });
         }
     }
 
@@ -182,7 +169,6 @@ fn ask(address: &str, stop: &AtomicBool, reigns: &Mutex<Reigns>) {
 }
 
 fn sign_of(connection: &mut Connection, address: &str) -> Result<Sign> {
-    let called = Nanos::now();
     let request = Request::new(request::GET_BROKER_RUNTIME_INFO);
     let reply = calls::call_within(connection, &request, ANSWER_WITHIN)?;
     let answered = Nanos::now();
@@ -192,14 +178,10 @@ fn sign_of(connection: &mut Connection, address: &str) -> Result<Sign> {
         text.with_context(|| format!("the runtime info has no {name}"))
     };
     Ok(Sign {
-        called,
         answered,
         address: address.to_owned(),
         term: text("raftTerm")?.parse().context("raftTerm")?,
         serving: text("brokerActive")? == "true",
-        committed: text("raftCommittedIndex")?
-            .parse()
-            .context("raftCommittedIndex")?,
     })
 }
 
@@ -207,46 +189,37 @@ fn sign_of(connection: &mut Connection, address: &str) -> Result<Sign> {
 mod tests {
     use super::*;
 
-    fn sign(at: u64, who: &str, term: u64, serving: bool, committed: i64) -> Sign {
+    fn sign(at: u64, who: &str, term: u64, serving: bool) -> Sign {
         Sign {
-            called: Nanos(at),
-            answered: Nanos(at + 1),
+            answered: Nanos(at),
             address: who.to_owned(),
             term,
             serving,
-            committed,
         }
     }
 
     #[test]
-    fn a_reign_lasts_while_its_leader_commits() {
+    fn a_reign_begins_with_the_first_of_two_signs() {
         let mut reigns = Reigns::default();
         for sign in [
-            sign(10, "a", 1, true, 5),
-            sign(11, "b", 1, false, 5),
-            sign(20, "a", 1, true, 5),
-            sign(30, "a", 1, true, 6),
-            sign(40, "a", 1, true, 9),
-            // Nobody answers it any more.
-            sign(50, "a", 1, true, 9),
-            sign(55, "b", 2, true, 9),
-            sign(60, "a", 1, true, 9),
-            sign(65, "b", 2, true, 10),
-            sign(70, "a", 2, false, 10),
-            sign(75, "b", 2, true, 11),
+            sign(10, "a", 1, true),
+            sign(11, "b", 1, false),
+            sign(20, "a", 1, true),
+            sign(30, "a", 1, true),
+            // The former leader, which does not know yet, in between.
+            sign(55, "b", 2, true),
+            sign(60, "a", 1, true),
+            sign(65, "b", 2, true),
+            sign(70, "a", 2, false),
         ] {
             reigns.add(sign);
         }
-        let reign = |term, leader: &str, from, to| Reign {
+        let reign = |term, leader: &str, from| Reign {
             term,
             leader: leader.to_owned(),
             from: Nanos(from),
-            to: Nanos(to),
         };
-        assert_eq!(
-            reigns.sorted(),
-            [reign(1, "a", 11, 30), reign(2, "b", 56, 65)]
-        );
+        assert_eq!(reigns.sorted(), [reign(1, "a", 10), reign(2, "b", 55)]);
     }
 
     /// A leader that is deposed between the two looks at itself would lead in a term that is another's.
@@ -254,9 +227,9 @@ mod tests {
     fn what_was_said_once_is_not_believed() {
         let mut reigns = Reigns::default();
         for sign in [
-            sign(10, "a", 1, true, 5),
-            sign(20, "a", 2, true, 6),
-            sign(30, "a", 2, false, 6),
+            sign(10, "a", 1, true),
+            sign(20, "a", 2, true),
+            sign(30, "a", 2, false),
         ] {
             reigns.add(sign);
         }

@@ -118,16 +118,12 @@ pub struct Original {
 
 impl Original {
     /// Starts everything in a new folder `root` and waits until the group serves. Of the options it takes the numbers of
-    /// members and nameservers, sites, segment size, disks, the library of faults and further lines of the members' confs. `None`, said loudly, where
-    /// there is no JDK or the published jars cannot be had.
-    pub fn start(root: PathBuf, options: &Options) -> Result<Option<Original>> {
-        let missing = Command::new("java").arg("-version").output().is_err();
-        let Some(jars) = (if missing { None } else { jars()? }) else {
-            say(format!(
-                "SKIPPED: there is no JDK, or the jars of RocketMQ {RELEASE} are neither cached nor to be fetched"
-            ));
-            return Ok(None);
-        };
+    /// members and nameservers, sites, segment size, disks, the library of faults and further lines of the members' confs.
+    pub fn start(root: PathBuf, options: &Options) -> Result<Original> {
+        let jars = jars()?;
+        let jars = jars.with_context(|| {
+            format!("the jars of RocketMQ {RELEASE} are neither cached nor to be fetched")
+        })?;
         std::fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
         let mut original = Original {
             root,
@@ -154,7 +150,7 @@ impl Original {
             original.start_member(member)?;
         }
         original.wait_serving()?;
-        Ok(Some(original))
+        Ok(original)
     }
 
     fn server(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::calls;
 use crate::history::{FoundKey, found_key};
@@ -73,16 +73,26 @@ impl Contents {
 
 /// Reads a topic from end to end through the member at `address`.
 pub fn read_topic(address: &str, topic: &str, queues: i32) -> Result<Contents> {
+    read_all(address, topic, queues, false)
+}
+
+/// As [`read_topic`]; an error when the member had another one answer, which a follower with `slaveReadEnable` does only for
+/// what it does not have yet.
+pub fn read_topic_of(address: &str, topic: &str, queues: i32) -> Result<Contents> {
+    read_all(address, topic, queues, true)
+}
+
+fn read_all(address: &str, topic: &str, queues: i32, own: bool) -> Result<Contents> {
     let mut contents = Contents::default();
     for queue in 0..queues {
-        let read = read_queue(address, topic, queue)
+        let read = read_queue(address, topic, queue, own)
             .with_context(|| format!("read {topic} queue {queue} through {address}"))?;
         contents.queues.insert(queue, read);
     }
     Ok(contents)
 }
 
-fn read_queue(address: &str, topic: &str, queue: i32) -> Result<QueueContents> {
+fn read_queue(address: &str, topic: &str, queue: i32, own: bool) -> Result<QueueContents> {
     let mut connection = Connection::open(address)?;
     let min = calls::min_offset(&mut connection, topic, queue)?;
     let max = calls::max_offset(&mut connection, topic, queue)?;
@@ -95,6 +105,10 @@ fn read_queue(address: &str, topic: &str, queue: i32) -> Result<QueueContents> {
     let mut standing = Instant::now();
     while at < max {
         let pulled = calls::pull(&mut connection, GROUP, topic, queue, at, Duration::ZERO)?;
+        ensure!(
+            !(own && pulled.forwarded),
+            "another member answered for offset {at} of {max}"
+        );
         let records = pulled.records()?;
         contents.messages.extend(records.iter().map(Message::of));
         if pulled.next > at {

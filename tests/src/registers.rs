@@ -3,7 +3,7 @@
 //!
 //! | register | write | read | model |
 //! |---|---|---|---|
-//! | a group's offset in a queue | 15 | 14, for which the leader confirms itself | the largest value; what was saved shortly before the leader went may be lost |
+//! | a group's offset in a queue | 15 | 14, for which the leader confirms itself | the largest value |
 //! | a topic's settings | 17 | 351 | plain register |
 //! | a subscription group's settings | 200 | 352 | plain register |
 //!
@@ -28,9 +28,8 @@ use serde_json::{Value, json};
 use crate::calls::{self, Refusal, request, response};
 use crate::clock::Nanos;
 use crate::history::History;
-use crate::leadership::{Addresses, Reign};
+use crate::leadership::Addresses;
 use crate::preload::preload;
-use crate::trial::OFFSET_WINDOW;
 use crate::wait::pause;
 use crate::wire::{Connection, Request};
 use crate::workload::is_definite;
@@ -65,10 +64,6 @@ pub struct Plan {
     /// Whether several clients save offsets of one group, and sometimes smaller ones, which may not move the group back.
     /// Otherwise one of them saves and the others read.
     pub rivals: bool,
-    /// An acknowledged offset may be lost if its leader goes within this.
-    pub window: Duration,
-    /// A leader that was deposed may answer for so long after the next one served.
-    pub grace: Duration,
 }
 
 impl Plan {
@@ -80,8 +75,6 @@ impl Plan {
             clients: 3,
             pace: Duration::from_millis(20),
             rivals: true,
-            window: OFFSET_WINDOW,
-            grace: Duration::from_millis(500),
         }
     }
 }
@@ -167,7 +160,6 @@ struct Counts {
 #[derive(Debug)]
 pub struct Registers {
     path: PathBuf,
-    window: Duration,
     stop: Arc<AtomicBool>,
     out: Arc<Out>,
     threads: Vec<JoinHandle<()>>,
@@ -196,11 +188,6 @@ impl Registers {
             file: Mutex::new(BufWriter::new(file)),
             counts: Counts::default(),
         });
-        out.line(&json!({
-            "kind": "promises",
-            "window": nanos(plan.window),
-            "grace": nanos(plan.grace),
-        }));
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for kind in [Kind::Offset, Kind::Topic, Kind::Group] {
@@ -235,7 +222,6 @@ impl Registers {
         }
         Ok(Registers {
             path: path.to_owned(),
-            window: plan.window,
             stop,
             out,
             threads,
@@ -248,19 +234,9 @@ impl Registers {
         counts.read.load(Ordering::Relaxed) + counts.written.load(Ordering::Relaxed)
     }
 
-    /// Ends the clients, adds who led when, and returns where the history is. `reigns` is asked once the last operations are
-    /// so old that they count as saved, so the group should still be at work then.
-    pub fn stop(mut self, reigns: impl FnOnce() -> Vec<Reign>) -> Result<PathBuf> {
+    /// Ends the clients and returns where the history is.
+    pub fn stop(mut self) -> Result<PathBuf> {
         self.halt();
-        for reign in reigns() {
-            self.out.line(&json!({
-                "kind": "reign",
-                "leader": reign.leader,
-                "term": reign.term,
-                "from": reign.from.0,
-                "to": reign.to.0,
-            }));
-        }
         let mut file = self.out.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.flush()
             .with_context(|| format!("write {}", self.path.display()))?;
@@ -270,13 +246,9 @@ impl Registers {
     /// Ends the clients; what they did stays in the file.
     fn halt(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let any = !self.threads.is_empty();
         for thread in self.threads.drain(..) {
             // A panic there is a failed assertion of the harness itself, already printed.
             thread.join().ok();
-        }
-        if any {
-            pause(self.window);
         }
     }
 }
@@ -300,10 +272,6 @@ impl Drop for Registers {
     fn drop(&mut self) {
         self.halt();
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What came of a request.

@@ -159,29 +159,6 @@ impl Timeline {
         report
     }
 
-    /// Who led, as far as routes tell: what one nameserver said, cut where members died. For groups that do not tell terms.
-    pub fn reigns_by_route(&self) -> Vec<Reign> {
-        let mut found: Vec<Reign> = Vec::new();
-        let mut before: Option<&str> = None;
-        for told in &self.told {
-            let leader = told.leader.as_deref();
-            let leader = leader.filter(|leader| self.died(leader, told.called).is_none());
-            if let Some(leader) = leader {
-                match found.last_mut() {
-                    Some(reign) if before == Some(leader) => reign.to = told.called,
-                    _ => found.push(Reign {
-                        term: found.len() as u64 + 1,
-                        leader: leader.to_owned(),
-                        from: told.answered,
-                        to: told.answered,
-                    }),
-                }
-            }
-            before = leader;
-        }
-        found
-    }
-
     /// Since when the answer has been wrong, and why. An answer is as old as its question at most.
     fn wrong(&self, told: &Told, leader: &str) -> Option<(Nanos, String)> {
         // Those that are known to have begun before the question; one that registers may not have been seen serving yet.
@@ -279,12 +256,6 @@ impl RouteWatch {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let address = address.to_owned();
         seen.facts.push(Fact { at, address, alive });
-    }
-
-    /// All that is known so far.
-    pub fn timeline(&self) -> Timeline {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.clone()
     }
 
     /// Ends, and judges.
@@ -385,7 +356,6 @@ mod tests {
                     term: *term,
                     leader: (*leader).to_owned(),
                     from: at(*from),
-                    to: at(*from),
                 })
                 .collect(),
             endpoint: Some("all".to_owned()),
@@ -470,27 +440,6 @@ mod tests {
         let found =
             "nameserver ns names a as the leader 3900 ms after b served in the higher term 2";
         assert_eq!(judge(&late), [found]);
-    }
-
-    #[test]
-    fn routes_tell_who_led() {
-        let routes = timeline(
-            &[(0, 5_000, "a"), (5_000, 6_000, ""), (6_000, 9_000, "b")],
-            KILLED,
-            &[],
-        );
-        let reigns = routes.reigns_by_route();
-        let told: Vec<_> = reigns
-            .iter()
-            .map(|reign| (reign.term, reign.leader.as_str(), reign.to))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                (1, "a", Nanos(4_400_000_000)),
-                (2, "b", Nanos(8_900_000_000))
-            ]
-        );
     }
 
     #[test]

@@ -1,10 +1,25 @@
-//! Runs the tests of a suite whose process has to change itself before it has any thread, which libtest does not allow.
+//! Runs the tests of a suite whose process has to change itself before it has any thread, which libtest does not allow; and
+//! tells what is left out, here and in the other suites.
 
+use std::fmt;
 use std::process::ExitCode;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 
 use crate::figures::say;
+
+/// Set where nothing may be left out for want of something on this machine.
+const COMPLETE: &str = "RAFTMQ_TESTS_COMPLETE";
+
+/// Tells loudly what is left out and why. An error where nothing may be left out.
+pub fn leave_out(what: impl fmt::Display) -> Result<()> {
+    ensure!(
+        std::env::var_os(COMPLETE).is_none(),
+        "{what}, and {COMPLETE} is set"
+    );
+    say(format!("SKIPPED: {what}"));
+    Ok(())
+}
 
 /// A test.
 pub type Case = fn() -> Result<()>;
@@ -25,7 +40,7 @@ impl Suite {
         }
     }
 
-    /// Runs a test if it is wanted. What it lacks on this machine, if anything, is told instead.
+    /// Runs a test if it is wanted. What it lacks on this machine, if anything, leaves it out.
     pub fn run(
         &mut self,
         name: &'static str,
@@ -35,11 +50,13 @@ impl Suite {
         if !self.words.is_empty() && !self.words.iter().any(|word| name.contains(word.as_str())) {
             return;
         }
-        if let Some(error) = lacks {
-            return say(format!("SKIPPED {name}: {error:#}"));
-        }
         say(format!("test {name} ..."));
-        match case() {
+        let done = match lacks {
+            Some(error) => leave_out(format!("{error:#}")),
+            None => case(),
+        };
+        match done {
+            Ok(()) if lacks.is_some() => say(format!("test {name} ... ignored")),
             Ok(()) => say(format!("test {name} ... ok")),
             Err(error) => {
                 say(format!("test {name} ... FAILED: {error:?}"));

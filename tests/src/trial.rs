@@ -15,10 +15,10 @@ use crate::group::consume_all;
 use crate::history::History;
 use crate::java;
 use crate::preload::preload;
-use crate::readback::{Contents, read_topic};
+use crate::readback::{Contents, read_topic, read_topic_of};
 use crate::segments::require_identical;
 use crate::tail::Tail;
-use crate::wait::{pause, wait_for};
+use crate::wait::{pause, wait_for, wait_ok};
 use crate::wire::Connection;
 use crate::workload::{GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload};
 
@@ -27,8 +27,10 @@ pub const TOPIC: &str = "Trial";
 /// Its queues.
 pub const QUEUES: i32 = 4;
 
-/// Saved consumer offsets travel in batches and may reach the log this much after they were acknowledged.
-pub const OFFSET_WINDOW: Duration = Duration::from_millis(300);
+/// What needs a moment has come by then: a follower's last messages, and offsets that a consumer saves without waiting for an
+/// answer, as clients mostly do.
+const SOON: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(20);
 
 /// Who sends.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,8 @@ pub struct Trial {
 impl Trial {
     /// Starts the group, the consumers that read along, and the producers.
     pub fn begin(options: Options, load: Load) -> Result<Trial> {
+        // Consumers that read meanwhile, and the judgement, get what followers have themselves.
+        let options = options.with("slaveReadEnable", "true");
         let mut cluster = Cluster::start(options)?;
         cluster.create_topic(TOPIC, QUEUES)?;
         cluster.wait_topic(TOPIC)?;
@@ -329,7 +333,8 @@ impl Trial {
         ));
         say(format!("{}", require_identical(&mut self.cluster)?));
 
-        pause(OFFSET_WINDOW);
+        let kept = || self.require_progress_kept(group, &contents);
+        wait_ok("the push group's offsets", SOON, STEP, kept)?;
         self.cluster.kill_all();
         self.cluster.start_all()?;
         self.cluster.wait_serving()?;
@@ -384,23 +389,29 @@ impl Trial {
         );
         seen?;
         let follower = (leader + 1) % self.cluster.members.len();
-        let through_follower = self.read(follower)?;
-        ensure!(
-            through_follower == contents,
-            "the topic reads differently through n{leader} (leader) and n{follower}"
-        );
+        let address = self.cluster.members[follower].address();
+        let same = || {
+            let read = read_topic_of(&address, TOPIC, QUEUES)?;
+            ensure!(
+                read == contents,
+                "the topic reads differently through n{leader} (leader) and n{follower}"
+            );
+            Ok(())
+        };
+        // It may need a moment to have what the leader has.
+        wait_ok("a follower to have the same", SOON, STEP, same)?;
         Ok(contents)
     }
 
     /// The push group has consumed everything and ended, so its saved offsets are at the end of every queue.
-    fn require_progress_kept(&mut self, group: &str, contents: &Contents) -> Result<()> {
-        let leader = self.cluster.wait_leader()?;
-        let mut connection = Connection::open(&self.cluster.members[leader].address())?;
+    fn require_progress_kept(&self, group: &str, contents: &Contents) -> Result<()> {
+        // Whoever is asked has the leader answer.
+        let mut connection = Connection::open(&self.cluster.members[0].address())?;
         for (queue, held) in &contents.queues {
             let saved = calls::query_offset(&mut connection, group, TOPIC, *queue)?;
             ensure!(
                 saved == Some(held.max),
-                "group {group} had consumed queue {queue} up to {}, after a restart {saved:?} is saved",
+                "group {group} had consumed queue {queue} up to {}, and {saved:?} is saved",
                 held.max
             );
         }

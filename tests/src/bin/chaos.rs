@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command, value_parser};
-use raftmq_tests::chaos::run::{Wanted, run};
+use raftmq_tests::chaos::run::{Length, Wanted, run};
 use raftmq_tests::chaos::schedule::{Kind, Wishes};
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::disk::enter_private_mounts;
@@ -28,7 +28,13 @@ fn main() -> Result<ExitCode> {
         None => Kind::ALL.to_vec(),
     };
     let seed = matches.get_one::<u64>("seed").copied();
-    let minutes = matches.get_one::<f64>("minutes").copied().unwrap_or(1.0);
+    let length = match matches.get_one::<usize>("rounds") {
+        Some(count) => Length::Rounds(*count),
+        None => {
+            let minutes = matches.get_one::<f64>("minutes").copied().unwrap_or(1.0);
+            Length::Time(Duration::try_from_secs_f64(minutes * 60.0).context("minutes")?)
+        }
+    };
     let original = matches.get_flag("original");
     let wanted = Wanted {
         original,
@@ -38,7 +44,7 @@ fn main() -> Result<ExitCode> {
             mixed: !matches.get_flag("alone"),
             members: 3,
         },
-        time: Duration::try_from_secs_f64(minutes * 60.0).context("minutes")?,
+        length,
     };
     linearizability::fetch();
     // Before there is any thread.
@@ -86,6 +92,14 @@ fn command() -> Command {
                 .value_parser(value_parser!(f64))
                 .default_value("1")
                 .help("For how long faults begin"),
+        )
+        .arg(
+            Arg::new("rounds")
+                .long("rounds")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .conflicts_with("minutes")
+                .help("How many rounds of faults, instead of for how long"),
         )
         .arg(
             Arg::new("faults")

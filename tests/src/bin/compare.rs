@@ -61,10 +61,8 @@ fn main() -> Result<()> {
         return Comparison::new(&mut cluster, true)?.run(kills, network.as_ref());
     }
     let root = std::env::temp_dir().join(format!("original-{}", std::process::id()));
-    match Original::start(root, &options)? {
-        Some(mut original) => Comparison::new(&mut original, false)?.run(kills, network.as_ref()),
-        None => Ok(()),
-    }
+    let mut original = Original::start(root, &options)?;
+    Comparison::new(&mut original, false)?.run(kills, network.as_ref())
 }
 
 fn command() -> Command {
@@ -95,8 +93,6 @@ fn command() -> Command {
 
 struct Comparison<'a> {
     subject: &'a mut dyn Subject,
-    /// Whether members tell their terms and forward requests.
-    ours: bool,
     history: History,
     workload: Workload,
     tail: Tail,
@@ -159,7 +155,6 @@ impl<'a> Comparison<'a> {
         let workload = Workload::start(&plan, &history)?;
         Ok(Comparison {
             subject,
-            ours,
             history,
             workload,
             tail,
@@ -233,7 +228,6 @@ impl<'a> Comparison<'a> {
     fn judge(self, begun: Nanos) -> Result<()> {
         let Comparison {
             subject,
-            ours,
             history,
             workload,
             tail,
@@ -242,13 +236,7 @@ impl<'a> Comparison<'a> {
             registers,
         } = self;
         say(&registers);
-        let registers = registers.stop(|| {
-            if ours {
-                leadership.reigns()
-            } else {
-                routes.timeline().reigns_by_route()
-            }
-        })?;
+        let registers = registers.stop()?;
         workload.stop();
         let ended = Nanos::now();
         say(format!(

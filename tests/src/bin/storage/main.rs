@@ -8,7 +8,6 @@
 //! ```
 
 mod backlog;
-mod flood;
 mod queues;
 mod restart;
 mod seed;

@@ -10,8 +10,8 @@ use raftmq_tests::figures::{ms, say};
 use raftmq_tests::wait::wait_for;
 use raftmq_tests::wire::{Connection, Request};
 
-use crate::flood::{flood, message};
 use crate::memory;
+use raftmq_tests::flood::{flood, message};
 
 const QUEUES: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,8 +9,8 @@ use raftmq_tests::cluster::{Cluster, Options};
 use raftmq_tests::figures::{ms, say};
 use raftmq_tests::wait::pause;
 
-use crate::flood::{fill, flood_until};
 use crate::memory;
+use raftmq_tests::flood::{fill, flood_until};
 
 const TOPIC: &str = "Long";
 

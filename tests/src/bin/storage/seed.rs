@@ -10,7 +10,7 @@ use raftmq_tests::figures::{ms, say};
 use raftmq_tests::segments::{last_entry, starts};
 use raftmq_tests::wait::{pause, wait_for};
 
-use crate::flood::{fill, flood_until};
+use raftmq_tests::flood::{fill, flood_until};
 
 const TOPIC: &str = "Seeded";
 const SEGMENT_MIB: usize = 256;

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::calls::{self, response};
+use crate::clock::Nanos;
+use crate::wire::{Connection, Request};
 use anyhow::{Result, ensure};
-use raftmq_tests::calls::{self, response};
-use raftmq_tests::clock::Nanos;
-use raftmq_tests::wire::{Connection, Request};
 
 const CONNECTIONS: usize = 8;
 /// Requests under way on a connection.
@@ -14,7 +14,7 @@ const WINDOW: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends so many requests and returns how long all took.
-pub(crate) fn flood(
+pub fn flood(
     address: &str,
     count: usize,
     request: &(impl Fn(usize) -> Request + Sync),
@@ -28,7 +28,7 @@ pub(crate) fn flood(
 }
 
 /// Sends so many MiB in messages of 64 KiB to four queues of a topic, and returns how long that took.
-pub(crate) fn fill(address: &str, topic: &str, mib: usize) -> Result<Duration> {
+pub fn fill(address: &str, topic: &str, mib: usize) -> Result<Duration> {
     const BYTES: usize = 64 << 10;
     let body = vec![b'x'; BYTES];
     flood(address, (mib << 20) / BYTES, &|nth| {
@@ -38,7 +38,7 @@ pub(crate) fn fill(address: &str, topic: &str, mib: usize) -> Result<Duration> {
 
 /// Sends messages of 1 KiB to four queues of a topic until `stop`; counts those that were acknowledged. What fails
 /// after `stop` is nobody's concern.
-pub(crate) fn flood_until(
+pub fn flood_until(
     address: &str,
     topic: &str,
     stop: &AtomicBool,
@@ -56,7 +56,7 @@ pub(crate) fn flood_until(
 }
 
 /// A message for one of four queues.
-pub(crate) fn message(topic: &str, nth: usize, body: &[u8]) -> Request {
+pub fn message(topic: &str, nth: usize, body: &[u8]) -> Request {
     let queue = i32::try_from(nth % 4).unwrap_or(0);
     calls::send_request(topic, queue, "", body)
 }

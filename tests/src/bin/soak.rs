@@ -1,0 +1,30 @@
+//! As much load as the machine takes, and no election; see [`raftmq_tests::soak`].
+//!
+//! ```text
+//! soak --minutes 60
+//! ```
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Arg, Command, value_parser};
+use raftmq_tests::serial::turn;
+use raftmq_tests::soak::soak;
+
+fn main() -> Result<()> {
+    let matches = Command::new("soak")
+        .about("Floods a group of three, and wants its leader to stay")
+        .arg(
+            Arg::new("minutes")
+                .long("minutes")
+                .value_name("M")
+                .value_parser(value_parser!(f64))
+                .default_value("60")
+                .help("For how long"),
+        )
+        .get_matches();
+    let minutes = matches.get_one::<f64>("minutes").copied().unwrap_or(60.0);
+    let time = Duration::try_from_secs_f64(minutes * 60.0).context("minutes")?;
+    let _turn = turn()?;
+    soak(time)
+}
