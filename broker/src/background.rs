@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use raftmq_raft::Group;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::config::NodeConfig;
 use crate::parts::Parts;
@@ -29,16 +30,19 @@ impl Parts {
         node: &NodeConfig,
         made: watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
+        fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+            tokio::spawn(task.in_current_span())
+        }
         vec![
-            tokio::spawn(Arc::clone(&self.clients).run_expiry()),
-            tokio::spawn(Arc::clone(&self.offsets).run_saving()),
-            tokio::spawn(Arc::clone(&self.dispatch.sends).run_deadlines()),
-            tokio::spawn(Arc::clone(&self.pulls).run_timeouts()),
-            tokio::spawn(Arc::clone(&self.pulls).run_leader_changes()),
-            tokio::spawn(self.sweep(group)),
-            tokio::spawn(Arc::clone(&self.retention).run()),
-            tokio::spawn(self.when_leading(group, node, made)),
-            tokio::spawn(prefer(group.clone(), node.preferred_leaders.clone())),
+            spawn(Arc::clone(&self.clients).run_expiry()),
+            spawn(Arc::clone(&self.offsets).run_saving()),
+            spawn(Arc::clone(&self.dispatch.sends).run_deadlines()),
+            spawn(Arc::clone(&self.pulls).run_timeouts()),
+            spawn(Arc::clone(&self.pulls).run_leader_changes()),
+            spawn(self.sweep(group)),
+            spawn(Arc::clone(&self.retention).run()),
+            spawn(self.when_leading(group, node, made)),
+            spawn(prefer(group.clone(), node.preferred_leaders.clone())),
         ]
     }
 

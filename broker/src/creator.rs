@@ -13,6 +13,7 @@ use raftmq_raft::{Group, ProposeError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::exchange::Refusal;
 
@@ -53,7 +54,7 @@ impl Creator {
     /// Starts the task on the current runtime.
     pub(crate) fn start(group: Group) -> (Creator, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(run(group.clone(), queue));
+        let task = tokio::spawn(run(group.clone(), queue).in_current_span());
         (Creator { group, jobs }, task)
     }
 

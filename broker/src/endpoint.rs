@@ -16,6 +16,7 @@ use raftmq_remoting::Server;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use crate::broker::StartError;
 
@@ -62,10 +63,11 @@ impl Endpoint {
             servers: Mutex::new(None),
         });
         tell_closed(&keeper.tell);
-        let task = tokio::spawn({
+        let run = {
             let keeper = Arc::clone(&keeper);
             async move { keeper.run().await }
-        });
+        };
+        let task = tokio::spawn(run.in_current_span());
         Endpoint { keeper, task }
     }
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// How long the threads of a member that was taken down may take to let go of its store.
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
@@ -145,10 +146,13 @@ async fn serve(members: Vec<Member>) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
     for member in members {
         let stopped = stopped.clone();
-        running.spawn_local(async move {
+        // What is logged says of which group it is; an error's level, so that no filter takes that away.
+        let span = tracing::error_span!("member", group = member.config.group.name);
+        let run = async move {
             let outcome = keep_running(&member.config, stopped).await;
             outcome.map_err(|error| about(member.file.as_deref(), count, error))
-        });
+        };
+        running.spawn_local(run.instrument(span));
     }
     let mut outcome = Ok(());
     loop {
@@ -181,7 +185,7 @@ async fn keep_running(config: &Config, mut stopped: watch::Receiver<u32>) -> any
     };
     let mut patience = Duration::ZERO;
     while let Ended::Restart = run_member(config.clone(), &mut stop, patience).await? {
-        tracing::info!(group = config.group.name, "starting again");
+        tracing::info!("starting again");
         patience = LET_GO_WITHIN;
     }
     Ok(())
@@ -207,8 +211,7 @@ async fn run_member(
 ) -> anyhow::Result<Ended> {
     let namesrv = config.node.nameservers.addresses.join(";");
     let forward = config.node.shutdown_forward;
-    let (group, name, address) = (
-        config.group.name.clone(),
+    let (name, address) = (
         config.group.broker_name.clone(),
         config.node.listen.address(),
     );
@@ -232,17 +235,17 @@ async fn run_member(
         reason = broker.failed() => Err(anyhow::anyhow!("{reason}")),
         () = stop() => Ok(Ended::Stop),
         reason = broker.restart_wanted() => {
-            tracing::warn!(group, "this member is taken down and started again: {reason}");
+            tracing::warn!("this member is taken down and started again: {reason}");
             Ok(Ended::Restart)
         }
     };
     match &ended {
         Ok(Ended::Stop) => {
-            tracing::info!(group, "stopping");
+            tracing::info!("stopping");
             let enough = async {
                 tokio::select! {
                     () = tokio::time::sleep(forward) => {}
-                    () = stop() => tracing::info!(group, "told to stop once more"),
+                    () = stop() => tracing::info!("told to stop once more"),
                 }
             };
             broker.shutdown(enough).await;

@@ -24,6 +24,7 @@ use raftmq_remoting::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::Instrument as _;
 
 use crate::admin::Names;
 use crate::config::NameserverConfig;
@@ -188,7 +189,7 @@ impl Registrar {
         let mut tasks = Vec::new();
         let role = group.role();
         let prepare = prepare(card.clone(), config.compressed, group, changes, tell);
-        tasks.push(tokio::spawn(prepare));
+        tasks.push(tokio::spawn(prepare.in_current_span()));
         for (nth, address) in config.addresses.iter().enumerate() {
             let registered = Arc::clone(&registered);
             let keep = keep_registered(
@@ -199,7 +200,7 @@ impl Registrar {
                 Arc::clone(&client),
                 current.clone(),
             );
-            tasks.push(tokio::spawn(keep));
+            tasks.push(tokio::spawn(keep.in_current_span()));
         }
         Registrar {
             card,
@@ -227,12 +228,13 @@ impl Registrar {
             let card = self.card.clone();
             let client = Arc::clone(&self.client);
             let part = last.part;
-            leaving.spawn(async move {
+            let leave = async move {
                 if led {
                     drop(timeout(REPLACED_WITHIN, until_replaced(&address, &card, &client)).await);
                 }
                 unregister(&address, &card, &client, part, still_leads).await;
-            });
+            };
+            leaving.spawn(leave.in_current_span());
         }
         leaving.join_all().await;
     }

@@ -44,7 +44,7 @@ pub enum Contact {
 pub struct Loss {
     /// When a leader was last heard or, by the leader, a quorum.
     pub since: Instant,
-    /// Members with a vote.
+    /// Members with a vote; while members are changed, of the set that has no quorum.
     pub voters: BTreeSet<u64>,
     /// Those of them that answer, this member included.
     pub answering: BTreeSet<u64>,
@@ -114,11 +114,12 @@ impl Watch {
         let Some(answering) = self.ask(touched).await else {
             return self.tell(Contact::Led);
         };
-        let configs = self.configs();
-        if is_quorum(&configs, &answering) {
-            self.tell(Contact::Electing);
-        } else if touched.elapsed() >= self.lease.length() * LEASES_MAX {
-            let voters: BTreeSet<u64> = configs.into_iter().flatten().collect();
+        let mut configs = self.configs().into_iter();
+        let lacking = configs.find(|voters| !is_quorum(std::slice::from_ref(voters), &answering));
+        let Some(voters) = lacking else {
+            return self.tell(Contact::Electing);
+        };
+        if touched.elapsed() >= self.lease.length() * LEASES_MAX {
             let answering = answering.intersection(&voters).copied().collect();
             self.tell(Contact::Lost(Arc::new(Loss {
                 since: *touched,

@@ -143,9 +143,12 @@ impl Group {
         forward: Arc<dyn ForwardHandler>,
     ) -> Result<Group, StartError> {
         let config = Arc::new(options.validate()?);
+        let span = tracing::Span::current();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.worker_threads)
             .thread_name(format!("raft-n{}", options.self_id))
+            // These threads are this group's alone: what is logged on them, by whomever, says so.
+            .on_thread_start(move || std::mem::forget(span.clone().entered()))
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use crate::Handler;
 use crate::connection::{Connection, Limits, QUIET};
@@ -116,7 +116,8 @@ impl Server {
             tasks: TaskTracker::new(),
             connections: AtomicUsize::new(0),
         });
-        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+        let accept = accept(listener, Arc::clone(&shared));
+        shared.tasks.spawn(accept.in_current_span());
         Ok(Self { local_addr, shared })
     }
 
@@ -197,7 +198,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         }
         refusing = full;
         if let Some(place) = place {
-            shared.tasks.spawn(serve(stream, peer, place));
+            shared
+                .tasks
+                .spawn(serve(stream, peer, place).in_current_span());
         }
     }
 }

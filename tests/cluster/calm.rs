@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use raftmq_tests::cluster::Options;
 use raftmq_tests::serial::turn;
 use raftmq_tests::soak::soak;
 
@@ -10,5 +11,5 @@ use raftmq_tests::soak::soak;
 #[test]
 fn as_much_load_as_the_machine_takes_makes_no_election() -> Result<()> {
     let _turn = turn()?;
-    soak(Duration::from_secs(10))
+    soak(Options::default(), Duration::from_secs(10))
 }

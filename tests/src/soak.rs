@@ -37,11 +37,11 @@ struct Counts {
 /// Floods a group of three with sends of 1 KiB, reads everything meanwhile, and says figures every minute. Segments are
 /// removed as they fill, so that any disk is large enough. An error when anything fails, when a member has seen another
 /// term than the first, or when something acknowledged was not read.
-pub fn soak(time: Duration) -> Result<()> {
+pub fn soak(options: Options, time: Duration) -> Result<()> {
     let hours: Vec<String> = (0..24).map(|hour| format!("{hour:02}")).collect();
     let options = Options {
         segment_bytes: 256 << 20,
-        ..Options::default()
+        ..options
     };
     let options = options
         .with("fileReservedTime", "0")

@@ -188,6 +188,11 @@ impl Link {
     }
 
     fn open(&self) {
+        if self.addresses.read().is_empty() {
+            // It has left the group.
+            *self.channel.write() = None;
+            return;
+        }
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address()));
         let channel = match endpoint {
             Ok(endpoint) => Some(

@@ -101,7 +101,8 @@ fn network(options: &GroupOptions) -> Network {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StartError> {
-    tokio::task::spawn_blocking(work)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|error| StartError::Store(format!("a task failed: {error}")))
 }

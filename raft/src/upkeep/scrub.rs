@@ -69,9 +69,10 @@ impl Scrubber {
         let mut thread = None;
         if rate > 0 {
             let work = shared.clone();
+            let span = tracing::Span::current();
             let spawned = std::thread::Builder::new()
                 .name("scrub".to_owned())
-                .spawn(move || work.run(&store))?;
+                .spawn(move || span.in_scope(|| work.run(&store)))?;
             thread = Some(spawned);
         }
         Ok(Scrubber {

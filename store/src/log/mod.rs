@@ -231,9 +231,10 @@ impl CommitLog {
         });
         let mut threads = Vec::new();
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let span = tracing::Span::current();
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(work)
+                .spawn(move || span.in_scope(work))
         };
         let background = shared.options.background;
         if background {

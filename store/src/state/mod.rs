@@ -190,10 +190,10 @@ impl State {
     }
 
     fn spawn(&self, name: &str, work: fn(&Inner)) -> Result<()> {
-        let inner = self.inner.clone();
+        let (inner, span) = (self.inner.clone(), tracing::Span::current());
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || work(&inner));
+            .spawn(move || span.in_scope(|| work(&inner)));
         let path = &self.inner.path;
         let thread = thread.map_err(Error::io("start a thread for", path))?;
         self.threads.lock().push(thread);

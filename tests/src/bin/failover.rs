@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, Command, value_parser};
 use raftmq_tests::clock::Nanos;
-use raftmq_tests::cluster::{Cluster, Options};
+use raftmq_tests::cluster::{Cluster, Options, conf_argument};
 use raftmq_tests::figures::{Failovers, Series, ms, say};
 use raftmq_tests::process::Process;
 use raftmq_tests::serial::turn;
@@ -46,6 +46,7 @@ fn main() -> Result<()> {
         leader_endpoint: matches.get_flag("leader-endpoint"),
         ..options(matches.get_flag("async-flush"))
     };
+    let options = options.with_arguments(&matches)?;
     fail_over(kills, load, options)
 }
 
@@ -86,6 +87,7 @@ fn command() -> Command {
             "Whoever leads is reached over one address",
         ))
         .arg(flush.clone())
+        .arg(conf_argument())
         .subcommand(
             Command::new("coldstart")
                 .about(

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! soak --minutes 60
+//! soak --minutes 5 --conf raftElectionTimeoutMaxMs=200    with a line more in each member's conf
 //! ```
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Arg, Command, value_parser};
+use raftmq_tests::cluster::{Options, conf_argument};
 use raftmq_tests::serial::turn;
 use raftmq_tests::soak::soak;
 
@@ -22,9 +24,10 @@ fn main() -> Result<()> {
                 .default_value("60")
                 .help("For how long"),
         )
+        .arg(conf_argument())
         .get_matches();
     let minutes = matches.get_one::<f64>("minutes").copied().unwrap_or(60.0);
     let time = Duration::try_from_secs_f64(minutes * 60.0).context("minutes")?;
     let _turn = turn()?;
-    soak(time)
+    soak(Options::default().with_arguments(&matches)?, time)
 }

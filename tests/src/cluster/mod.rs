@@ -22,7 +22,7 @@ use crate::wait::wait_ok;
 use crate::wire::Connection;
 
 pub use observe::leader_of;
-pub use options::{Options, Site};
+pub use options::{Options, Site, conf_argument};
 
 /// A group that has not elected and served by then, on a machine however loaded, is broken.
 pub const SERVING_WITHIN: Duration = Duration::from_secs(30);

@@ -1,5 +1,17 @@
 //! What a cluster is made of.
 
+use anyhow::{Context, Result};
+use clap::{Arg, ArgAction, ArgMatches};
+
+/// The command line's option for further lines of each member's conf, for [`Options::with_arguments`].
+pub fn conf_argument() -> Arg {
+    Arg::new("conf")
+        .long("conf")
+        .value_name("KEY=VALUE")
+        .action(ArgAction::Append)
+        .help("A line more in each member's conf")
+}
+
 /// What a member may log in a test, whose faults are a few dozen at most.
 const LOG_MAX: u64 = 2 << 20;
 
@@ -77,5 +89,15 @@ impl Options {
     pub fn with(mut self, key: &str, value: &str) -> Options {
         self.conf.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Adds the lines that the command line asks for ([`conf_argument`]).
+    pub fn with_arguments(mut self, matches: &ArgMatches) -> Result<Options> {
+        for line in matches.get_many::<String>("conf").into_iter().flatten() {
+            let pair = line.split_once('=');
+            let (key, value) = pair.with_context(|| format!("--conf {line}: not KEY=VALUE"))?;
+            self = self.with(key, value);
+        }
+        Ok(self)
     }
 }
