@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Config, EndpointConfig, FlushDisk, GroupConfig, NodeConfig};
-use crate::dispatch::{Dispatch, FromPeers, Port};
-use crate::endpoint::{Access, Endpoint, Listen};
+use crate::dispatch::FromPeers;
+use crate::endpoint::{Access, Endpoint};
 use crate::offsets::Offsets;
 use crate::parts::Parts;
+use crate::ports::ClientPorts;
 use crate::pull::{PullProcessor, Waker};
 use crate::register::{Card, Changes, Registrar};
 
@@ -102,7 +103,8 @@ impl Broker {
         // The dispatch exists before any request can come: from peers, then from clients.
         drop(from_peers.dispatch.set(Arc::downgrade(&parts.dispatch)));
         let own = ServerOptions::new(SocketAddr::new(node.listen.bind, node.listen.port));
-        let servers = match listen(&node, own, "listenPort", &parts.dispatch) {
+        let ports = ClientPorts::new(&node, own, "listenPort", &parts.dispatch);
+        let servers = match ports.bind().and_then(|pair| ports.serve(pair)) {
             Ok(servers) => servers,
             Err(error) => {
                 group.shutdown().await;
@@ -125,14 +127,14 @@ impl Broker {
         };
         let (access_tell, access) = watch::channel(Access::None);
         let endpoint = node.endpoint.clone().map(|endpoint| {
-            let (node, dispatch) = (node.clone(), Arc::clone(&parts.dispatch));
             let options = ServerOptions {
                 drain: ENDPOINT_DRAIN,
+                shared: true,
                 ..ServerOptions::new(SocketAddr::new(endpoint.bind, endpoint.port))
             };
-            let listen: Listen =
-                Box::new(move || listen(&node, options.clone(), "leaderEndpoint", &dispatch));
-            Endpoint::start(group.clone(), listen, access_tell)
+            let peers = group_config.peers.iter().map(|peer| peer.id).collect();
+            let ports = ClientPorts::new(&node, options, "leaderEndpoint", &parts.dispatch);
+            Endpoint::start(group.clone(), ports, peers, access_tell)
         });
         let client = Arc::new(Client::new(ClientOptions::default()));
         let registrar = Registrar::start(
@@ -339,34 +341,4 @@ pub(crate) fn group_options(group: &GroupConfig, node: &NodeConfig) -> GroupOpti
         flush_stall_max: node.store.flush_stall_max,
         ..GroupOptions::new(&group.name, node.self_id, peers.collect(), node.raft.bind)
     }
-}
-
-/// Listens on the port of `options` and the fast one two below; `key` names it.
-fn listen(
-    node: &NodeConfig,
-    options: ServerOptions,
-    key: &'static str,
-    dispatch: &Arc<Dispatch>,
-) -> Result<[Server; 2], StartError> {
-    let bind = |below: u16, fast: bool| {
-        let mut address = options.bind;
-        address.set_port(address.port() - below);
-        let options = ServerOptions {
-            bind: address,
-            idle: node.listen.idle,
-            held_max: node.pull.held_max,
-            ..options.clone()
-        };
-        let port = Port {
-            dispatch: Arc::clone(dispatch),
-            fast,
-        };
-        Server::bind(options, Arc::new(port)).map_err(|source| StartError::Bind {
-            address,
-            key,
-            below,
-            source,
-        })
-    };
-    Ok([bind(0, false)?, bind(2, true)?])
 }

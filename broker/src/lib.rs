@@ -26,6 +26,7 @@ pub mod logging;
 mod lookup;
 mod offsets;
 mod parts;
+mod ports;
 mod pull;
 mod register;
 mod retention;

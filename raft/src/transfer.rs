@@ -38,6 +38,17 @@ pub enum TransferError {
         /// Entries it lacks.
         lag: u64,
     },
+    /// The chosen member does not answer.
+    #[error("member {0} does not answer")]
+    Silent(u64),
+    /// The chosen member could not serve.
+    #[error("member {id} cannot lead now: {why}")]
+    Unable {
+        /// The member.
+        id: u64,
+        /// What it says of itself.
+        why: &'static str,
+    },
     /// Nobody took over in time.
     #[error("member {0} did not take over in time")]
     Timeout(u64),
@@ -92,7 +103,7 @@ impl Transfer {
         }
         let to = match to {
             Some(to) if to == self.options.self_id => return Ok(to),
-            Some(to) => self.check(to)?,
+            Some(to) => self.check(to).await?,
             None => self.choose().await?,
         };
         let stopped = |fatal: crate::types::Fatal| TransferError::Stopped(fatal.to_string());
@@ -129,44 +140,52 @@ impl Transfer {
         last.saturating_sub(member.matched.map_or(0, |id| id.index))
     }
 
-    /// Checks the member that is to lead next.
-    fn check(&self, to: u64) -> Result<u64, TransferError> {
+    /// Checks the member that is to lead next: from the moment in which it is told to take over, nobody leads.
+    async fn check(&self, to: u64) -> Result<u64, TransferError> {
         if !self.voters().contains(&to) {
             return Err(TransferError::NotVoter(to));
         }
-        match progress(&self.raft).iter().find(|member| member.id == to) {
-            Some(member) if self.behind(member) <= LAG_MAX => Ok(to),
-            Some(member) => Err(TransferError::Behind {
-                id: to,
-                lag: self.behind(member),
-            }),
-            None => Err(TransferError::NotVoter(to)),
-        }
+        let known = progress(&self.raft);
+        let member = known.iter().find(|member| member.id == to);
+        self.require_able(member.ok_or(TransferError::NotVoter(to))?)
+            .await?;
+        Ok(to)
     }
 
-    /// The voter that answers, is close, and can serve: the furthest of them.
+    /// The voter that can take over: the furthest of them.
     async fn choose(&self) -> Result<u64, TransferError> {
         let voters = self.voters();
-        let answers = |member: &MemberProgress| {
-            member
-                .silent
-                .is_some_and(|silent| silent < self.options.election_max)
-        };
-        let mut able: Vec<MemberProgress> = progress(&self.raft)
-            .into_iter()
-            .filter(|member| voters.contains(&member.id) && answers(member))
-            .filter(|member| self.behind(member) <= LAG_MAX)
-            .collect();
-        able.sort_by_key(|member| self.behind(member));
-        let asked = able.iter().map(|member| self.network.survey(member.id));
-        let sound = futures::future::join_all(asked).await;
-        let sound = able.iter().zip(sound).find(|(_, reply)| {
-            reply
-                .as_ref()
-                .is_some_and(|reply| !reply.disk_trouble && !reply.recovering && !reply.leaving)
-        });
-        sound
-            .map(|(member, _)| member.id)
+        let mut others = progress(&self.raft);
+        others.retain(|member| voters.contains(&member.id));
+        others.sort_by_key(|member| self.behind(member));
+        let able = others.iter().map(|member| self.require_able(member));
+        let able = futures::future::join_all(able).await;
+        let able = others.iter().zip(able).find(|(_, able)| able.is_ok());
+        able.map(|(member, _)| member.id)
             .ok_or(TransferError::Nobody)
+    }
+
+    /// Whether a voter answers, is close, and could serve.
+    async fn require_able(&self, member: &MemberProgress) -> Result<(), TransferError> {
+        let id = member.id;
+        if member
+            .silent
+            .is_none_or(|silent| silent >= self.options.election_max)
+        {
+            return Err(TransferError::Silent(id));
+        }
+        let lag = self.behind(member);
+        if lag > LAG_MAX {
+            return Err(TransferError::Behind { id, lag });
+        }
+        let reply = self.network.survey(id).await;
+        let reply = reply.ok_or(TransferError::Silent(id))?;
+        let why = match reply {
+            _ if reply.leaving => "it is being stopped",
+            _ if reply.disk_trouble => "its disk is full or does not keep up",
+            _ if reply.recovering => "it does not vote until it has caught up",
+            _ => return Ok(()),
+        };
+        Err(TransferError::Unable { id, why })
     }
 }

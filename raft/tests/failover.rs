@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use raftmq_raft::{GroupOptions, ProposeError, RoleState};
+use raftmq_raft::{GroupOptions, ProposeError, RoleState, TransferError};
 use support::{Cluster, PATIENCE, records, submit, until};
 
 /// Kills the leader again and again while messages are stored: offsets go on without gap or reuse,
@@ -316,6 +316,28 @@ async fn leadership_is_handed_over() {
     assert_eq!(cluster.store("t", 0, b"z").await.queue_offset, 2);
     cluster.start(to).await;
     cluster.assert_equal().await;
+}
+
+/// From the moment in which a member is told to take over nobody leads, so whoever could not is not told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_to_nobody_who_could_not_take_it() {
+    let mut cluster = Cluster::started("unable", 3).await;
+    cluster.store("t", 0, b"x").await;
+    let leader = cluster.leader().await;
+    let (leaving, dead) = ((leader + 1) % 3, (leader + 2) % 3);
+    let term = cluster.group(leader).role().borrow().term;
+    cluster.group(leaving).prepare_to_leave();
+    cluster.kill(dead);
+    let transfer = async |to| cluster.group(leader).transfer_leader(to).await;
+    let refused = transfer(Some(leaving)).await.unwrap_err();
+    let unable = "cannot lead now: it is being stopped";
+    assert_eq!(refused.to_string(), format!("member {leaving} {unable}"));
+    let refused = transfer(Some(dead)).await.unwrap_err();
+    assert_eq!(refused, TransferError::Silent(dead));
+    assert_eq!(transfer(None).await, Err(TransferError::Nobody));
+    let role = *cluster.group(leader).role().borrow();
+    assert!(role.serving && role.term == term, "{role:?}");
+    cluster.store("t", 0, b"y").await;
 }
 
 /// Bounds of the queue refuse with their key, also while nothing can be committed.

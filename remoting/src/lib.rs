@@ -29,7 +29,7 @@ pub use client::{Client, ClientOptions};
 pub use connection::Connection;
 pub use error::ClientError;
 pub use responder::Responder;
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, listen};
 
 use raftmq_proto::frame::RemotingCommand;
 

@@ -48,6 +48,8 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// How long [`Server::shutdown`] waits for clients to be silent, and then for requests in flight.
     pub drain: Duration,
+    /// Others accept from the same socket too: once this server is to stop, who waits in its queue is theirs.
+    pub shared: bool,
 }
 
 impl ServerOptions {
@@ -67,6 +69,7 @@ impl ServerOptions {
             write_stall: Duration::from_secs(30),
             connections_max: 65_536,
             drain: Duration::from_secs(3),
+            shared: false,
         }
     }
 
@@ -107,7 +110,23 @@ impl Server {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn bind(options: ServerOptions, handler: Arc<dyn Handler>) -> io::Result<Self> {
-        let listener = listen(&options)?;
+        Self::serve(listen(&options)?, options, handler)
+    }
+
+    /// As [`bind`](Self::bind), for a socket that listens already. The options' address is not looked at.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn serve(
+        listener: std::net::TcpListener,
+        options: ServerOptions,
+        handler: Arc<dyn Handler>,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let local_addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             options,
@@ -155,7 +174,11 @@ impl std::fmt::Debug for Server {
     }
 }
 
-fn listen(options: &ServerOptions) -> io::Result<TcpListener> {
+/// Binds the address of the options and listens on it.
+///
+/// # Errors
+/// When it cannot be bound, for example because its port is in use.
+pub fn listen(options: &ServerOptions) -> io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(
         Domain::for_address(options.bind),
@@ -167,7 +190,7 @@ fn listen(options: &ServerOptions) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&options.bind.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -176,6 +199,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let accepted = tokio::select! {
             biased;
+            () = shared.stop.cancelled(), if shared.options.shared => return,
             // Also when it is to stop: who is in the queue is connected already, as far as they know.
             accepted = listener.accept() => accepted,
             () = shared.stop.cancelled() => return,

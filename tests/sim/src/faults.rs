@@ -82,7 +82,7 @@ impl Plan {
             kinds.push(*random.pick(&ALL));
         }
         let async_flush = random.percent(20) || flaw == Some(Flaw::Forgetful);
-        if flaw.is_some() {
+        if flaw.is_some_and(Flaw::is_in_members) {
             kinds.extend([Kind::PowerCut, Kind::Blackout]);
         } else if async_flush {
             // More than one member may then have forgotten what it acknowledged.

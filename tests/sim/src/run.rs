@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 const USAGE: &str = "usage: raftmq-sim SEED [--quiet] | FIRST..END; also --flaw \
-    lying-disk|forgetful";
+    lying-disk|forgetful|two-leaders|gap|lost|scribbled|stuck";
 /// Failures after which no more seeds are tried.
 const FAILURES_MAX: usize = 20;
 /// Lines shown of a failure.
@@ -17,21 +17,51 @@ const LINES: usize = 12;
 /// A seed takes a fraction of a second.
 const SECONDS_MAX: &str = "120";
 
-/// Something wrong with the members on purpose: the invariants have to notice.
+/// Something wrong on purpose, with the members or with what the invariants are shown of them: they have to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// What is flushed is not kept.
     LyingDisk,
     /// Members that have forgotten what they acknowledged vote at once.
     Forgetful,
+    /// Whoever follows is shown as a leader of its term.
+    TwoLeaders,
+    /// A queue is shown without its first message.
+    Gap,
+    /// A message is shown to be nowhere.
+    Lost,
+    /// A byte in the blank end of a member's segment is another one.
+    Scribbled,
+    /// Clients want more than anybody does for them.
+    Stuck,
 }
 
 impl Flaw {
+    const ALL: [Flaw; 7] = [
+        Flaw::LyingDisk,
+        Flaw::Forgetful,
+        Flaw::TwoLeaders,
+        Flaw::Gap,
+        Flaw::Lost,
+        Flaw::Scribbled,
+        Flaw::Stuck,
+    ];
+
     fn word(self) -> &'static str {
         match self {
             Flaw::LyingDisk => "lying-disk",
             Flaw::Forgetful => "forgetful",
+            Flaw::TwoLeaders => "two-leaders",
+            Flaw::Gap => "gap",
+            Flaw::Lost => "lost",
+            Flaw::Scribbled => "scribbled",
+            Flaw::Stuck => "stuck",
         }
+    }
+
+    /// Whether members do wrong; they are then given the power cuts in which it shows.
+    pub fn is_in_members(self) -> bool {
+        matches!(self, Flaw::LyingDisk | Flaw::Forgetful)
     }
 }
 
@@ -67,8 +97,7 @@ pub fn parse(arguments: &[&str]) -> Result<Command, &'static str> {
         options = rest;
         match *option {
             "--flaw" => {
-                let all = [Flaw::LyingDisk, Flaw::Forgetful];
-                let named = all.into_iter().find(|flaw| flaw.word() == *value);
+                let named = Flaw::ALL.into_iter().find(|flaw| flaw.word() == *value);
                 command.flaw = Some(named.ok_or(USAGE)?);
             }
             _ => return Err(USAGE),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use raftmq_raft::RoleState;
+use raftmq_raft::{Role, RoleState};
 
 use super::process::PANICKED;
 use super::{Due, Simulation};
@@ -12,6 +12,7 @@ use crate::invariants::{
 };
 use crate::member::DiskFault;
 use crate::os::{self, MS};
+use crate::run::Flaw;
 
 impl Simulation {
     /// After a member has run, or something was done to it.
@@ -97,6 +98,10 @@ impl Simulation {
         let applied = &mut life.applied;
         state_machine_order::check(&mut self.history, id, applied, log, &marks, role.term)?;
         election_safety::check(&mut self.history, id, &role)?;
+        if self.plan.flaw == Some(Flaw::TwoLeaders) && role.state == RoleState::Follower {
+            let state = RoleState::Leader;
+            election_safety::check(&mut self.history, id, &Role { state, ..role })?;
+        }
         if life.role != Some((role.term, role.state)) {
             life.role = Some((role.term, role.state));
             let begins = role.state == RoleState::Leader;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use raftmq_raft::{ProposeError, Stored};
 use raftmq_store::CommitLog;
+use raftmq_store::disk::{Disk, MemoryDisk, Open};
 
 use process::Time;
 pub use process::run;
@@ -316,11 +317,26 @@ impl Simulation {
         for member in &self.members {
             let Some(life) = &member.life else { continue };
             let (log, state) = (&life.store.log, &*life.store.state);
-            let replay = replay(log)?;
+            let mut replay = replay(log)?;
+            match self.plan.flaw {
+                Some(Flaw::Gap) => drop(replay.queues[0].pop()),
+                Some(Flaw::Lost) => drop(replay.places.pop_first()),
+                Some(Flaw::Scribbled) if equal.is_empty() => scribble(&member.disk, log),
+                _ => {}
+            }
             dense_offsets::check(member.id, &replay, state)?;
             no_acknowledged_loss::check(&self.history, member.id, &replay, state)?;
             equal.push((member.id, &member.disk, log, state));
         }
         identical_segments::check(&equal)
     }
+}
+
+/// Writes into the blank end of a log's last segment.
+fn scribble(disk: &MemoryDisk, log: &CommitLog) {
+    let segment = log.options().segment_bytes;
+    let start = log.end_position() / segment * segment;
+    let path = log.options().dir.join(format!("{start:020}"));
+    let file = disk.open(&path, Open::Existing).expect("the last segment");
+    file.write_at(&[b"x"], segment - 1).expect("its last byte");
 }

@@ -8,6 +8,7 @@ use crate::invariants::log_matching;
 use crate::member::{DiskFault, Member};
 use crate::net::DiskLatency;
 use crate::os::{self, MS, Nanos, SECOND};
+use crate::run::Flaw;
 
 /// Acknowledgements that each client must get after everything is healed.
 const PROOF: u64 = 3;
@@ -26,7 +27,7 @@ impl Simulation {
     /// Whether a member may lose what it has not flushed, without more being lost than is promised:
     /// the others have all that they acknowledged.
     fn may_forget(&self, id: usize) -> bool {
-        if !self.plan.async_flush || self.plan.flaw.is_some() {
+        if !self.plan.async_flush || self.plan.flaw.is_some_and(Flaw::is_in_members) {
             return true;
         }
         let is_sound = |member: &Member| {
@@ -182,7 +183,11 @@ impl Simulation {
             }
         }
         self.healed = Some(os::now());
-        let proof = self.clients.iter().map(|it| it.acknowledged + PROOF);
+        let more = match self.plan.flaw {
+            Some(Flaw::Stuck) => u64::MAX,
+            _ => PROOF,
+        };
+        let proof = self.clients.iter().map(|it| it.acknowledged.saturating_add(more));
         self.proof = proof.collect();
         Ok(())
     }
