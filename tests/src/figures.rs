@@ -64,20 +64,20 @@ pub fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1_000.0)
 }
 
-/// What one kill of the leader cost.
+/// What one fault of the leader cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Failover {
-    /// From the kill until a nameserver names another member as the leader.
+    /// From the fault until a nameserver names another member as the leader.
     pub registered: Duration,
-    /// From the kill until our client's first send was acknowledged by another member.
+    /// From the fault until our client's first send was acknowledged by another member.
     pub first_ack: Duration,
-    /// From the kill until every one of our producers had a send acknowledged by another member.
+    /// From the fault until every one of our producers had a send acknowledged by another member.
     pub all_acked: Duration,
-    /// From the kill until a send of the Java producer was acknowledged, where one runs.
+    /// From the fault until a send of the Java producer was acknowledged, where one runs.
     pub java_ack: Option<Duration>,
 }
 
-/// What several kills cost.
+/// What several of them cost.
 #[derive(Debug, Clone, Default)]
 pub struct Failovers {
     registered: Series,
@@ -87,7 +87,7 @@ pub struct Failovers {
 }
 
 impl Failovers {
-    /// Adds a kill and prints it.
+    /// Adds one and prints it.
     pub fn add(&mut self, number: usize, victim: usize, failover: Failover) {
         self.registered.add(failover.registered);
         self.first_ack.add(failover.first_ack);
@@ -97,7 +97,7 @@ impl Failovers {
             format!(", java producer {}", ms(time))
         });
         say(format!(
-            "kill {number}: leader n{victim}; new leader {}, first acknowledged send {}, every producer {}{}",
+            "round {number}: n{victim} led; new leader {}, first acknowledged send {}, every producer {}{}",
             ms(failover.registered),
             ms(failover.first_ack),
             ms(failover.all_acked),

@@ -12,15 +12,16 @@ use crate::figures::{Failover, say};
 use crate::foreign::{Foreign, Task};
 use crate::golang;
 use crate::group::consume_all;
-use crate::history::History;
+use crate::history::{History, since};
 use crate::java;
+use crate::network::Network;
 use crate::preload::preload;
 use crate::readback::{Contents, read_topic, read_topic_of};
 use crate::segments::require_identical;
 use crate::tail::Tail;
 use crate::wait::{pause, wait_for, wait_ok};
 use crate::wire::Connection;
-use crate::workload::{GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload};
+use crate::workload::{GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload, acked_elsewhere};
 
 /// The topic of every trial.
 pub const TOPIC: &str = "Trial";
@@ -43,7 +44,7 @@ pub struct Load {
     pub java: bool,
     /// Whether a producer of the published Go client runs beside, where there is Go.
     pub go: bool,
-    /// A killed member is started again only once the Java producer has gone on without it.
+    /// A fault of the leader lasts until the Java producer has gone on without it.
     pub stay_down: bool,
     /// How often it asks for the route; 30 s unless somebody sets it.
     pub java_poll: Duration,
@@ -67,6 +68,17 @@ impl Default for Load {
             pace: Duration::from_millis(2),
         }
     }
+}
+
+/// How the others lose their leader.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault<'a> {
+    /// `kill -9`; it is started again.
+    Kill,
+    /// SIGSTOP; it is woken again.
+    Stop,
+    /// Packets between it and the other members vanish, and clients reach everyone; the network is healed again.
+    Cut(&'a Network),
 }
 
 /// A group under load.
@@ -189,30 +201,46 @@ impl Trial {
         Ok(())
     }
 
-    /// `kill -9` of the leader while everyone sends. Waits until another member leads, every producer goes on, and the
-    /// killed member is back; returns who it was and what it cost.
+    /// `kill -9` of the leader, see [`Trial::lose_leader`].
     pub fn kill_leader(&mut self) -> Result<(usize, Failover)> {
+        self.lose_leader(Fault::Kill)
+    }
+
+    /// A fault of the leader while everyone sends. Waits until another member leads and every producer goes on, takes the
+    /// fault back and waits until everybody takes part again; returns who it was and what it cost.
+    pub fn lose_leader(&mut self, fault: Fault<'_>) -> Result<(usize, Failover)> {
         let victim = self.cluster.wait_leader()?;
         self.cluster.wait_registered(victim)?;
         let port = self.cluster.members[victim].port;
-        let killed = self.cluster.kill(victim)?;
-        let failover = self.measure(killed, victim)?;
-        let mut java_ack = None;
+        let gone = self.begin_fault(fault, victim)?;
+        let mut failover = self.measure(gone, victim)?;
         if self.stay_down {
-            java_ack = self.java_ack(killed, port)?;
+            failover.java_ack = self.java_ack(gone, port)?;
         }
-        self.cluster.start_member(victim)?;
-        self.cluster.wait_member(victim)?;
+        self.end_fault(fault, victim)?;
         if !self.stay_down {
-            java_ack = self.java_ack(killed, port)?;
+            failover.java_ack = self.java_ack(gone, port)?;
         }
-        Ok((
-            victim,
-            Failover {
-                java_ack,
-                ..failover
-            },
-        ))
+        Ok((victim, failover))
+    }
+
+    fn begin_fault(&mut self, fault: Fault<'_>, victim: usize) -> Result<Nanos> {
+        let now = Nanos::now();
+        match fault {
+            Fault::Kill => return self.cluster.kill(victim),
+            Fault::Stop => self.cluster.signal(victim, libc::SIGSTOP)?,
+            Fault::Cut(network) => network.cut_off(victim)?,
+        }
+        Ok(now)
+    }
+
+    fn end_fault(&mut self, fault: Fault<'_>, victim: usize) -> Result<()> {
+        match fault {
+            Fault::Kill => self.cluster.start_member(victim)?,
+            Fault::Stop => self.cluster.signal(victim, libc::SIGCONT)?,
+            Fault::Cut(network) => network.heal()?,
+        }
+        self.cluster.wait_serving()
     }
 
     /// Measures how the group goes on without `victim`, which went at `gone`.
@@ -244,9 +272,9 @@ impl Trial {
         })
     }
 
-    fn java_ack(&self, killed: Nanos, port: u16) -> Result<Option<Duration>> {
+    fn java_ack(&self, gone: Nanos, port: u16) -> Result<Option<Duration>> {
         match &self.java {
-            Some(_) => Ok(Some(self.wait_java(killed, Some(port))?.since(killed))),
+            Some(_) => Ok(Some(self.wait_java(gone, Some(port))?.since(gone))),
             None => Ok(None),
         }
     }
@@ -260,17 +288,9 @@ impl Trial {
             Duration::from_millis(10),
             || {
                 self.history.with(|sends| {
-                    let recent = sends
-                        .iter()
-                        .rev()
-                        .take_while(|send| send.finished.0 + 2_000_000_000 >= time.0);
-                    let acked = recent.filter(|send| {
-                        send.key.producer >= JAVA_FIRST
-                            && send.key.producer < PRELOAD_FIRST
-                            && send.finished >= time
-                            && send.ack().is_some_and(|ack| {
-                                not_from.is_none() || ack.id.map(|id| id.port) != not_from
-                            })
+                    let acked = since(sends, time).filter(|send| {
+                        (JAVA_FIRST..PRELOAD_FIRST).contains(&send.key.producer)
+                            && acked_elsewhere(send, not_from)
                     });
                     acked.map(|send| send.finished).min()
                 })
