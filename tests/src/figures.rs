@@ -1,5 +1,6 @@
 //! Times, their percentiles and the table that shows them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -123,6 +124,46 @@ impl fmt::Display for Failovers {
         write!(f, "every producer again      {}", self.all_acked)?;
         if self.java_ack.percentile(50).is_some() {
             write!(f, "\njava producer again       {}", self.java_ack)?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest sends of several rounds, of each kind of producer and of all.
+#[derive(Debug, Clone, Default)]
+pub struct Stalls {
+    all: Series,
+    kinds: BTreeMap<&'static str, Series>,
+}
+
+impl Stalls {
+    /// Whether there was no round.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Adds a round, given by the kinds of producers, and prints it.
+    pub fn add(&mut self, round: impl fmt::Display, stall: &BTreeMap<&'static str, Duration>) {
+        let worst = stall.values().max().copied().unwrap_or_default();
+        self.all.add(worst);
+        let mut words = Vec::new();
+        for (kind, time) in stall {
+            self.kinds.entry(kind).or_default().add(*time);
+            words.push(format!("{kind} {}", ms(*time)));
+        }
+        say(format!(
+            "{round}: slowest send {} ({})",
+            ms(worst),
+            words.join(", ")
+        ));
+    }
+}
+
+impl fmt::Display for Stalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slowest send, all          {}", self.all)?;
+        for (kind, series) in &self.kinds {
+            write!(f, "\nslowest send, {kind:<12} {series}")?;
         }
         Ok(())
     }

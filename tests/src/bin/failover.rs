@@ -1,10 +1,13 @@
-//! Figures of a group of three on this machine: failover, cold start, memory.
+//! Figures of a group of three on this machine: failover, planned switches, cold start, memory.
 //!
 //! ```text
 //! failover --kills 100 --load    kill -9 of the leader, again and again; a table of percentiles
 //! failover --fault stop          the same with SIGSTOP, until another leads; `cut`: its wires to the others are cut (root)
 //! failover --java --stay-down --leader-endpoint
 //!                                the same, with the published Java client, over one address that follows leadership
+//! failover --transfers 100       leadership is handed over by command; the slowest send of each time, none may fail
+//! failover --rolling 10 --java --go
+//!                                rolling restarts of all members; the slowest send of each, none may fail
 //! failover coldstart             start of three members and a nameserver until they serve; idle memory
 //! ```
 
@@ -14,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::cluster::{Cluster, Options, conf_argument};
-use raftmq_tests::figures::{Failovers, Series, ms, say};
+use raftmq_tests::figures::{Failovers, Series, Stalls, ms, say};
 use raftmq_tests::network::{self, Network};
 use raftmq_tests::process::Process;
 use raftmq_tests::serial::turn;
@@ -55,6 +58,19 @@ fn main() -> Result<()> {
         };
         Trial::begin(options.with_arguments(&matches)?, load)
     };
+    let (transfers, rolling) = (count(&matches, "transfers"), count(&matches, "rolling"));
+    if transfers + rolling > 0 {
+        // Members that stop forward a second longer than routes may be old, which is so by default, too.
+        let oldest = match (load.go, load.java) {
+            (true, _) => Duration::from_secs(30),
+            (false, true) => load.java_poll,
+            (false, false) => Duration::from_secs(1), // ours ask when something fails
+        };
+        let forward = oldest + Duration::from_secs(1);
+        let forward = forward.as_millis().to_string();
+        let options = Options::default().with("shutdownForwardMs", &forward);
+        return switch(begin(options)?, transfers, rolling);
+    }
     let kills = count(&matches, "kills");
     if fault == "cut" {
         let network = Network::new(3)?;
@@ -82,8 +98,10 @@ fn load(matches: &ArgMatches) -> Load {
     } else {
         Load::default()
     };
+    let poll = matches.get_one::<u64>("java-poll").copied();
     Load {
         java: matches.get_flag("java"),
+        java_poll: poll.map_or(load.java_poll, Duration::from_secs),
         go: matches.get_flag("go"),
         stay_down: matches.get_flag("stay-down"),
         ..load
@@ -105,6 +123,7 @@ fn command() -> Command {
             .help(help)
     };
     let flush = flag("async-flush", "flushDiskType=ASYNC_FLUSH");
+    let unplanned = ["kills", "fault", "stay-down"];
     Command::new("failover")
         .about("Takes the leader from a group of three and measures how clients go on")
         .args_conflicts_with_subcommands(true)
@@ -116,6 +135,20 @@ fn command() -> Command {
                 .default_value("kill")
                 .help("kill -9, SIGSTOP, or its wires to the others cut (root)"),
         )
+        .arg(
+            count(
+                "transfers",
+                "Hands leadership over so often instead, by transferLeader",
+            )
+            .conflicts_with_all(unplanned),
+        )
+        .arg(
+            count(
+                "rolling",
+                "Restarts each member so often instead, one after the other",
+            )
+            .conflicts_with_all(unplanned),
+        )
         .arg(flag(
             "load",
             "As much load as the machine takes, instead of a light one",
@@ -124,6 +157,14 @@ fn command() -> Command {
             "java",
             "A producer of the published Java client beside ours",
         ))
+        .arg(
+            Arg::new("java-poll")
+                .long("java-poll")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..))
+                .requires("java")
+                .help("How often it asks for the route (default: 30)"),
+        )
         .arg(flag(
             "go",
             "A producer of the published Go client beside ours",
@@ -176,6 +217,33 @@ fn fail_over(mut trial: Trial, rounds: usize, fault: Fault<'_>) -> Result<()> {
     ));
     trial.finish()?;
     say(figures);
+    Ok(())
+}
+
+/// Planned switches: no send may fail.
+fn switch(mut trial: Trial, transfers: usize, rolling: usize) -> Result<()> {
+    let (mut handed_over, mut restarted) = (Stalls::default(), Stalls::default());
+    for number in 1..=transfers {
+        let to = (trial.cluster.wait_leader()? + 1) % trial.cluster.members.len();
+        let stall = trial.stall(|trial| {
+            trial.transfer_leader(to)?;
+            // Those who send to the former leader go on there.
+            trial.run_for(Duration::from_secs(1))
+        })?;
+        handed_over.add(format!("transfer {number} to n{to}"), &stall);
+    }
+    for number in 1..=rolling {
+        let stall = trial.stall(Trial::rolling_restart)?;
+        restarted.add(format!("rolling restart {number}"), &stall);
+    }
+    trial.require_all_acked()?;
+    say(format!("{} sends, none failed", trial.history().len()));
+    trial.finish()?;
+    for (what, stalls) in [("transfers", handed_over), ("rolling restarts", restarted)] {
+        if !stalls.is_empty() {
+            say(format!("{what}:\n{stalls}"));
+        }
+    }
     Ok(())
 }
 
