@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use raftmq_tests::cluster::{GROUP, Options};
+use raftmq_tests::cluster::Options;
 use raftmq_tests::figures::{ms, say};
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
@@ -30,19 +30,8 @@ fn rolling_restart(java_poll: Duration, go: bool, forward_ms: &str) -> Result<()
         ..Load::default()
     };
     let mut trial = Trial::begin(options, load)?;
-    for member in 0..3 {
-        let target = format!("n{member}");
-        let words = ["transferLeader", "-g", GROUP, "-i", &target, "--json"];
-        let done: serde_json::Value = serde_json::from_str(&trial.cluster.admin(&words)?)?;
-        ensure!(done["to"] == member, "{done}");
-        ensure!(trial.cluster.wait_leader()? == member);
-        trial.run_for(Duration::from_millis(500))?;
-        trial.cluster.terminate(member, Duration::from_secs(60))?;
-        trial.cluster.start_member(member)?;
-        trial.cluster.wait_member(member)?;
-        trial.cluster.wait_serving()?;
-    }
-    trial.wait_progress()?;
+    trial.rolling_restart()?;
+    trial.wait_everybody()?;
     let slowest = trial.require_all_acked()?;
     say(format!(
         "{} sends, none failed, the slowest took {}",

@@ -116,9 +116,7 @@ fn leader_cut_off() -> Result<()> {
         let address = trial.cluster.members[leader].address();
         while_watched(&address, &mut trial, |trial| {
             let cut = Nanos::now();
-            for other in (0..3).filter(|other| *other != leader) {
-                network.cut(leader, other)?;
-            }
+            network.cut_off(leader)?;
             let failover = trial.measure(cut, leader)?;
             say(format!(
                 "round {round}: n{leader} cut off; new leader {}, first acknowledged send {}",
@@ -180,9 +178,7 @@ fn follower_cut_off() -> Result<()> {
     for _ in 0..2 {
         let leader = trial.cluster.wait_leader()?;
         let follower = (leader + 1) % 3;
-        for other in (0..3).filter(|other| *other != follower) {
-            network.cut(follower, other)?;
-        }
+        network.cut_off(follower)?;
         trial.run_for(Duration::from_millis(3_000))?;
         trial.wait_progress()?;
         // The two others may have elected anew, on a machine that is busy.
@@ -299,9 +295,7 @@ fn alone() -> Result<()> {
                 }),
             ];
             pause(Duration::from_millis(300));
-            for peer in (0..3).filter(|peer| *peer != member) {
-                network.cut(member, peer)?;
-            }
+            network.cut_off(member)?;
             cut.get_or_init(Nanos::now);
             pause(Duration::from_millis(3_000));
             stop.store(true, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! Times, their percentiles and the table that shows them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
@@ -64,20 +65,20 @@ pub fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1_000.0)
 }
 
-/// What one kill of the leader cost.
+/// What one fault of the leader cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Failover {
-    /// From the kill until a nameserver names another member as the leader.
+    /// From the fault until a nameserver names another member as the leader.
     pub registered: Duration,
-    /// From the kill until our client's first send was acknowledged by another member.
+    /// From the fault until our client's first send was acknowledged by another member.
     pub first_ack: Duration,
-    /// From the kill until every one of our producers had a send acknowledged by another member.
+    /// From the fault until every one of our producers had a send acknowledged by another member.
     pub all_acked: Duration,
-    /// From the kill until a send of the Java producer was acknowledged, where one runs.
+    /// From the fault until a send of the Java producer was acknowledged, where one runs.
     pub java_ack: Option<Duration>,
 }
 
-/// What several kills cost.
+/// What several of them cost.
 #[derive(Debug, Clone, Default)]
 pub struct Failovers {
     registered: Series,
@@ -87,7 +88,7 @@ pub struct Failovers {
 }
 
 impl Failovers {
-    /// Adds a kill and prints it.
+    /// Adds one and prints it.
     pub fn add(&mut self, number: usize, victim: usize, failover: Failover) {
         self.registered.add(failover.registered);
         self.first_ack.add(failover.first_ack);
@@ -97,7 +98,7 @@ impl Failovers {
             format!(", java producer {}", ms(time))
         });
         say(format!(
-            "kill {number}: leader n{victim}; new leader {}, first acknowledged send {}, every producer {}{}",
+            "round {number}: n{victim} led; new leader {}, first acknowledged send {}, every producer {}{}",
             ms(failover.registered),
             ms(failover.first_ack),
             ms(failover.all_acked),
@@ -123,6 +124,46 @@ impl fmt::Display for Failovers {
         write!(f, "every producer again      {}", self.all_acked)?;
         if self.java_ack.percentile(50).is_some() {
             write!(f, "\njava producer again       {}", self.java_ack)?;
+        }
+        Ok(())
+    }
+}
+
+/// The longest sends of several rounds, of each kind of producer and of all.
+#[derive(Debug, Clone, Default)]
+pub struct Stalls {
+    all: Series,
+    kinds: BTreeMap<&'static str, Series>,
+}
+
+impl Stalls {
+    /// Whether there was no round.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Adds a round, given by the kinds of producers, and prints it.
+    pub fn add(&mut self, round: impl fmt::Display, stall: &BTreeMap<&'static str, Duration>) {
+        let worst = stall.values().max().copied().unwrap_or_default();
+        self.all.add(worst);
+        let mut words = Vec::new();
+        for (kind, time) in stall {
+            self.kinds.entry(kind).or_default().add(*time);
+            words.push(format!("{kind} {}", ms(*time)));
+        }
+        say(format!(
+            "{round}: slowest send {} ({})",
+            ms(worst),
+            words.join(", ")
+        ));
+    }
+}
+
+impl fmt::Display for Stalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slowest send, all          {}", self.all)?;
+        for (kind, series) in &self.kinds {
+            write!(f, "\nslowest send, {kind:<12} {series}")?;
         }
         Ok(())
     }

@@ -9,6 +9,15 @@ use crate::foreign::{Foreign, Task};
 use crate::history::History;
 use crate::suite::leave_out;
 
+/// Fetches what a producer is made of, for those who are about to cut themselves off from the network. What fails here is told
+/// by [`start`].
+pub fn fetch() {
+    let mut command = Command::new("go");
+    command.args(["mod", "download"]);
+    let folder = crate_dir().join("compat/go");
+    command.current_dir(folder).output().ok();
+}
+
 /// Starts a producer; it asks for the route every 30 s, as this client always does. `None`, said loudly, where there is no Go.
 pub fn start(task: Task<'_>, history: &History) -> Result<Option<Foreign>> {
     if Command::new("go").arg("version").output().is_err() {

@@ -1,5 +1,6 @@
 //! What producers did: every send with its times and its outcome.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -110,6 +111,18 @@ impl Send {
     }
 }
 
+/// Sends are added a moment after they finished, so their times are not quite in order.
+const DISORDER: u64 = 1_000_000_000;
+
+/// Those that finished at `time` or later, the last ones first.
+pub fn since(sends: &[Send], time: Nanos) -> impl Iterator<Item = &Send> + Clone {
+    let recent = sends
+        .iter()
+        .rev()
+        .take_while(move |send| send.finished.0 + DISORDER >= time.0);
+    recent.filter(move |send| send.finished >= time)
+}
+
 /// All sends of a test; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -145,6 +158,16 @@ impl History {
     /// How many sends were acknowledged.
     pub fn acked(&self) -> usize {
         self.with(|sends| sends.iter().filter(|send| send.ack().is_some()).count())
+    }
+
+    /// The producers that had a send acknowledged at `time` or later.
+    pub fn acked_since(&self, time: Nanos) -> BTreeSet<u32> {
+        self.with(|sends| {
+            since(sends, time)
+                .filter(|send| send.ack().is_some())
+                .map(|send| send.key.producer)
+                .collect()
+        })
     }
 
     /// The largest offset of a queue that has been acknowledged.

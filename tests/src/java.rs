@@ -14,6 +14,12 @@ use crate::suite::leave_out;
 /// The release whose client and servers are used.
 pub const RELEASE: &str = "5.5.0";
 
+/// Fetches what a producer is made of, for those who are about to cut themselves off from the network. What fails here is told
+/// by [`start`].
+pub fn fetch() {
+    jars().ok();
+}
+
 /// Starts a producer that asks for the route every `poll`. `None`, said loudly, where there is no JDK or the published jars
 /// cannot be had.
 pub fn start(task: Task<'_>, poll: Duration, history: &History) -> Result<Option<Foreign>> {

@@ -1,7 +1,9 @@
 //! A star of network namespaces: this process's own is the router in the middle, clients and nameservers live in it, and
 //! each member has one of its own at the end of a wire.
 
-use std::process::{Child, Command, Stdio};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -29,6 +31,25 @@ fn ip(words: &str) -> Result<()> {
 
 fn run(command: &mut Command, what: &str) -> Result<()> {
     let output = command.output().with_context(|| format!("run ip {what}"))?;
+    require_success(&output, what)
+}
+
+/// Has one process do what each line says, so that hardly any time is between them.
+fn ip_at_once(lines: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["-batch", "-"]).stdin(Stdio::piped());
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run ip -batch")?;
+    let mut input = child.stdin.take().context("the input of ip")?;
+    input.write_all(lines.as_bytes()).context("tell ip")?;
+    drop(input); // its end
+    let output = child.wait_with_output().context("wait for ip -batch")?;
+    require_success(&output, lines)
+}
+
+fn require_success(output: &Output, what: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {what}: {said}");
     Ok(())
@@ -151,6 +172,19 @@ impl Network {
     pub fn cut(&self, one: usize, other: usize) -> Result<()> {
         self.cut_one_way(one, other)?;
         self.cut_one_way(other, one)
+    }
+
+    /// Drops everything between a member and all others, at once. Nothing may be cut between them yet.
+    pub fn cut_off(&self, member: usize) -> Result<()> {
+        let mut rules = String::new();
+        for other in (0..self.ends.len()).filter(|other| *other != member) {
+            for (from, to) in [(member, other), (other, member)] {
+                let (from, to) = (host(from), host(to));
+                writeln!(rules, "rule add priority 100 from {from} to {to} blackhole")
+                    .expect("writing to a string does not fail");
+            }
+        }
+        ip_at_once(&rules)
     }
 
     /// Lets everything through again.

@@ -201,9 +201,7 @@ impl Subject for Cluster {
     }
 
     fn transfer_leader(&mut self, to: usize) -> Result<()> {
-        let id = format!("n{}", self.members[to].number);
-        let words = ["transferLeader", "-g", GROUP, "-i", &id];
-        self.admin(&words).map(|_| ())
+        Cluster::transfer_leader(self, to)
     }
 
     fn replace_member(&mut self, member: usize, how: Replacement, within: Duration) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The frame of every fault test: producers and consumers at work on a group, faults in between, then the judgement.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,19 +9,22 @@ use crate::calls;
 use crate::checker::{self, Evidence};
 use crate::clock::Nanos;
 use crate::cluster::{Cluster, Options, leader_of};
-use crate::figures::{Failover, say};
+use crate::figures::{Failover, ms, say};
 use crate::foreign::{Foreign, Task};
 use crate::golang;
 use crate::group::consume_all;
-use crate::history::History;
+use crate::history::{History, Send, since};
 use crate::java;
+use crate::network::Network;
 use crate::preload::preload;
 use crate::readback::{Contents, read_topic, read_topic_of};
 use crate::segments::require_identical;
 use crate::tail::Tail;
 use crate::wait::{pause, wait_for, wait_ok};
 use crate::wire::Connection;
-use crate::workload::{GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload};
+use crate::workload::{
+    GO_FIRST, JAVA_FIRST, PRELOAD_FIRST, Plan, Workload, acked_elsewhere, kind_of,
+};
 
 /// The topic of every trial.
 pub const TOPIC: &str = "Trial";
@@ -43,7 +47,7 @@ pub struct Load {
     pub java: bool,
     /// Whether a producer of the published Go client runs beside, where there is Go.
     pub go: bool,
-    /// A killed member is started again only once the Java producer has gone on without it.
+    /// A fault of the leader lasts until the Java producer has gone on without it.
     pub stay_down: bool,
     /// How often it asks for the route; 30 s unless somebody sets it.
     pub java_poll: Duration,
@@ -69,9 +73,25 @@ impl Default for Load {
     }
 }
 
+/// How the others lose their leader.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault<'a> {
+    /// `kill -9`; it is started again.
+    Kill,
+    /// SIGSTOP; it is woken again.
+    Stop,
+    /// Packets between it and the other members vanish, and clients reach everyone; the network is healed again.
+    Cut(&'a Network),
+}
+
+/// The longest that a send took, for each kind of producer.
+pub type Stall = BTreeMap<&'static str, Duration>;
+
 /// A group under load.
 #[derive(Debug)]
 pub struct Trial {
+    /// How many producers send, of all kinds.
+    producers: usize,
     workload: Option<Workload>,
     java: Option<Foreign>,
     go: Option<Foreign>,
@@ -129,7 +149,9 @@ impl Trial {
             false => None,
         };
         let workload = Workload::start(&plan, &history)?;
+        let own = load.client_producers + load.plain_producers;
         let trial = Trial {
+            producers: own as usize + usize::from(java.is_some()) + usize::from(go.is_some()),
             workload: Some(workload),
             java,
             go,
@@ -179,6 +201,18 @@ impl Trial {
             .map(|_| ())
     }
 
+    /// Waits until each producer, whoever's, has had a send acknowledged that ended after now, so that what was under way is
+    /// in the history.
+    pub fn wait_everybody(&self) -> Result<()> {
+        let now = Nanos::now();
+        wait_for(
+            "an acknowledged send of every producer",
+            Duration::from_secs(60),
+            Duration::from_millis(10),
+            || (self.history.acked_since(now).len() == self.producers).then_some(()),
+        )
+    }
+
     /// Reads everything through a member while everyone works: no message may be other than it was sent.
     pub fn require_intact(&self, member: usize) -> Result<()> {
         let contents = self.read(member)?;
@@ -189,30 +223,88 @@ impl Trial {
         Ok(())
     }
 
-    /// `kill -9` of the leader while everyone sends. Waits until another member leads, every producer goes on, and the
-    /// killed member is back; returns who it was and what it cost.
+    /// `kill -9` of the leader, see [`Trial::lose_leader`].
     pub fn kill_leader(&mut self) -> Result<(usize, Failover)> {
+        self.lose_leader(Fault::Kill)
+    }
+
+    /// A fault of the leader while everyone sends. Waits until another member leads and every producer goes on, takes the
+    /// fault back and waits until everybody takes part again; returns who it was and what it cost.
+    pub fn lose_leader(&mut self, fault: Fault<'_>) -> Result<(usize, Failover)> {
         let victim = self.cluster.wait_leader()?;
         self.cluster.wait_registered(victim)?;
         let port = self.cluster.members[victim].port;
-        let killed = self.cluster.kill(victim)?;
-        let failover = self.measure(killed, victim)?;
-        let mut java_ack = None;
+        let gone = self.begin_fault(fault, victim)?;
+        let mut failover = self.measure(gone, victim)?;
         if self.stay_down {
-            java_ack = self.java_ack(killed, port)?;
+            failover.java_ack = self.java_ack(gone, port)?;
         }
-        self.cluster.start_member(victim)?;
-        self.cluster.wait_member(victim)?;
+        self.end_fault(fault, victim)?;
         if !self.stay_down {
-            java_ack = self.java_ack(killed, port)?;
+            failover.java_ack = self.java_ack(gone, port)?;
         }
-        Ok((
-            victim,
-            Failover {
-                java_ack,
-                ..failover
-            },
-        ))
+        Ok((victim, failover))
+    }
+
+    fn begin_fault(&mut self, fault: Fault<'_>, victim: usize) -> Result<Nanos> {
+        let now = Nanos::now();
+        match fault {
+            Fault::Kill => return self.cluster.kill(victim),
+            Fault::Stop => self.cluster.signal(victim, libc::SIGSTOP)?,
+            Fault::Cut(network) => network.cut_off(victim)?,
+        }
+        Ok(now)
+    }
+
+    fn end_fault(&mut self, fault: Fault<'_>, victim: usize) -> Result<()> {
+        match fault {
+            Fault::Kill => self.cluster.start_member(victim)?,
+            Fault::Stop => self.cluster.signal(victim, libc::SIGCONT)?,
+            Fault::Cut(network) => network.heal()?,
+        }
+        self.cluster.wait_serving()
+    }
+
+    /// Makes a member the leader, by command.
+    pub fn transfer_leader(&mut self, to: usize) -> Result<()> {
+        self.cluster.transfer_leader(to)?;
+        let leader = self.cluster.wait_leader()?;
+        ensure!(
+            leader == to,
+            "n{to} was made the leader, and n{leader} leads"
+        );
+        Ok(())
+    }
+
+    /// Makes each member in turn the leader, has it end in order and starts it again.
+    pub fn rolling_restart(&mut self) -> Result<()> {
+        for member in 0..self.cluster.members.len() {
+            self.transfer_leader(member)?;
+            self.run_for(Duration::from_millis(500))?;
+            self.cluster.terminate(member, Duration::from_secs(60))?;
+            self.cluster.start_member(member)?;
+            self.cluster.wait_serving()?;
+        }
+        Ok(())
+    }
+
+    /// The longest that sends took which were under way while something `planned` was done. An error if one failed.
+    pub fn stall(&mut self, planned: impl FnOnce(&mut Trial) -> Result<()>) -> Result<Stall> {
+        self.wait_everybody()?;
+        let begun = Nanos::now();
+        planned(self)?;
+        let ended = Nanos::now();
+        self.wait_everybody()?;
+        self.history.with(|sends| {
+            let meanwhile = since(sends, begun).filter(|send| send.started <= ended);
+            require_acked(meanwhile.clone())?;
+            let mut stall = Stall::new();
+            for send in meanwhile {
+                let longest = stall.entry(kind_of(send.key.producer)).or_default();
+                *longest = send.finished.since(send.started).max(*longest);
+            }
+            Ok(stall)
+        })
     }
 
     /// Measures how the group goes on without `victim`, which went at `gone`.
@@ -244,9 +336,9 @@ impl Trial {
         })
     }
 
-    fn java_ack(&self, killed: Nanos, port: u16) -> Result<Option<Duration>> {
+    fn java_ack(&self, gone: Nanos, port: u16) -> Result<Option<Duration>> {
         match &self.java {
-            Some(_) => Ok(Some(self.wait_java(killed, Some(port))?.since(killed))),
+            Some(_) => Ok(Some(self.wait_java(gone, Some(port))?.since(gone))),
             None => Ok(None),
         }
     }
@@ -260,17 +352,9 @@ impl Trial {
             Duration::from_millis(10),
             || {
                 self.history.with(|sends| {
-                    let recent = sends
-                        .iter()
-                        .rev()
-                        .take_while(|send| send.finished.0 + 2_000_000_000 >= time.0);
-                    let acked = recent.filter(|send| {
-                        send.key.producer >= JAVA_FIRST
-                            && send.key.producer < PRELOAD_FIRST
-                            && send.finished >= time
-                            && send.ack().is_some_and(|ack| {
-                                not_from.is_none() || ack.id.map(|id| id.port) != not_from
-                            })
+                    let acked = since(sends, time).filter(|send| {
+                        (JAVA_FIRST..PRELOAD_FIRST).contains(&send.key.producer)
+                            && acked_elsewhere(send, not_from)
                     });
                     acked.map(|send| send.finished).min()
                 })
@@ -292,26 +376,21 @@ impl Trial {
     /// Requires that every send so far was acknowledged, whoever made it, and returns the longest that one took.
     pub fn require_all_acked(&self) -> Result<Duration> {
         self.history.with(|sends| {
-            let failed = sends.iter().filter(|send| send.ack().is_none());
-            let failed: Vec<_> = failed.collect();
-            ensure!(
-                failed.is_empty(),
-                "{} of {} sends failed: {:?}",
-                failed.len(),
-                sends.len(),
-                &failed[..failed.len().min(5)]
-            );
+            require_acked(sends.iter())?;
             // The first send of a Java producer is the first that its machine sees of much of its code.
             let mut times: Vec<_> = sends
                 .iter()
                 .filter(|send| send.key.seq > 0)
-                .map(|send| (send.finished.since(send.started), send.key.to_string()))
+                .map(|send| (send.finished.since(send.started), send.key))
                 .collect();
             times.sort_unstable_by(|one, other| other.cmp(one));
-            times.truncate(5);
-            say(format!("the slowest sends: {times:?}"));
-            let (slowest, _) = times.first().context("nothing was sent")?;
-            Ok(*slowest)
+            let slowest = times.first().context("nothing was sent")?.0;
+            let words = times.iter().take(5);
+            let words: Vec<_> = words
+                .map(|(time, key)| format!("{key} {}", ms(*time)))
+                .collect();
+            say(format!("the slowest sends: {}", words.join(", ")));
+            Ok(slowest)
         })
     }
 
@@ -417,6 +496,18 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+fn require_acked<'a>(sends: impl Iterator<Item = &'a Send> + Clone) -> Result<()> {
+    let failed: Vec<_> = sends.clone().filter(|send| send.ack().is_none()).collect();
+    ensure!(
+        failed.is_empty(),
+        "{} of {} sends failed: {:?}",
+        failed.len(),
+        sends.count(),
+        &failed[..failed.len().min(5)]
+    );
+    Ok(())
 }
 
 /// How many messages the queues have had, trimmed ones included.

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::calls::{self, MessageId, Refusal, response};
 use crate::clock::Nanos;
 use crate::figures::say;
-use crate::history::{Ack, History, Key, Outcome, Send};
+use crate::history::{Ack, History, Key, Outcome, Send, since};
 use crate::wait::{pause, wait_for};
 use crate::wire::Connection;
 
@@ -30,6 +30,17 @@ pub const JAVA_FIRST: u32 = 2_000;
 pub const PRELOAD_FIRST: u32 = 3_000;
 /// Number of the Go producer.
 pub const GO_FIRST: u32 = 4_000;
+
+/// Whose a producer is, by its number.
+pub fn kind_of(producer: u32) -> &'static str {
+    match producer {
+        ..PLAIN_FIRST => "our client",
+        PLAIN_FIRST..JAVA_FIRST => "plain",
+        JAVA_FIRST..PRELOAD_FIRST => "java",
+        PRELOAD_FIRST..GO_FIRST => "preloading",
+        GO_FIRST.. => "go",
+    }
+}
 
 /// What is sent, to where, by how many.
 #[derive(Debug, Clone)]
@@ -86,8 +97,9 @@ impl Workload {
             Duration::from_secs(30),
             Duration::from_millis(5),
             || {
+                let acked = history.acked_since(started);
                 let all = plan.client_producers + plan.plain_producers;
-                (workload.acked_since(started, None).len() == all as usize).then_some(())
+                (acked.range(..JAVA_FIRST).count() == all as usize).then_some(())
             },
         )?;
         Ok(workload)
@@ -127,20 +139,6 @@ impl Workload {
         })
     }
 
-    /// The producers (of all kinds) that had an acknowledgement after `time` from a member other than `not_from`.
-    fn acked_since(&self, time: Nanos, not_from: Option<u16>) -> std::collections::BTreeSet<u32> {
-        self.history.with(|sends| {
-            let recent = sends
-                .iter()
-                .rev()
-                .take_while(|send| send.finished.0 + 1_000_000_000 >= time.0);
-            recent
-                .filter(|send| send.finished >= time && acked_elsewhere(send, not_from))
-                .map(|send| send.key.producer)
-                .collect()
-        })
-    }
-
     /// When each of our client's producers was first acknowledged after `time` by a member other than the one on port
     /// `not_from`: the earliest and the latest of these. Waits until all have been.
     pub fn wait_acked(
@@ -166,13 +164,8 @@ impl Workload {
     fn first_acks(&self, time: Nanos, not_from: u16) -> Vec<Nanos> {
         let mut first = std::collections::BTreeMap::new();
         self.history.with(|sends| {
-            let recent = sends
-                .iter()
-                .rev()
-                .take_while(|send| send.finished.0 + 1_000_000_000 >= time.0);
-            for send in recent {
-                let ours = send.key.producer < PLAIN_FIRST;
-                if ours && send.finished >= time && acked_elsewhere(send, Some(not_from)) {
+            for send in since(sends, time) {
+                if send.key.producer < PLAIN_FIRST && acked_elsewhere(send, Some(not_from)) {
                     let earliest = first.entry(send.key.producer).or_insert(send.finished);
                     *earliest = send.finished.min(*earliest);
                 }
@@ -207,7 +200,8 @@ impl Drop for Workload {
     }
 }
 
-fn acked_elsewhere(send: &Send, not_from: Option<u16>) -> bool {
+/// Whether a send was acknowledged, by another member than the one on port `not_from`.
+pub fn acked_elsewhere(send: &Send, not_from: Option<u16>) -> bool {
     send.ack()
         .is_some_and(|ack| not_from.is_none() || ack.id.map(|id| id.port) != not_from)
 }

@@ -204,10 +204,7 @@ impl<'a> Comparison<'a> {
     fn cut_leader(&mut self, network: &Network) -> Result<()> {
         let leader = wait_leader(self.subject)?;
         let port = port_of(&self.subject.addresses()[leader])?;
-        let others = (0..self.subject.members()).filter(|other| *other != leader);
-        for other in others {
-            network.cut(leader, other)?;
-        }
+        network.cut_off(leader)?;
         let cut = Nanos::now();
         let (acked, _) = self.workload.wait_acked(cut, port, PATIENCE)?;
         say(format!(

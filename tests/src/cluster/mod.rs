@@ -413,6 +413,16 @@ impl Cluster {
         Ok(said)
     }
 
+    /// Hands leadership over to a member.
+    pub fn transfer_leader(&self, to: usize) -> Result<()> {
+        let target = self.members[to].name();
+        let words = ["transferLeader", "-g", GROUP, "-i", &target, "--json"];
+        let done: serde_json::Value =
+            serde_json::from_str(&self.admin(&words)?).context("the answer of transferLeader")?;
+        ensure!(done["to"] == self.members[to].number, "{done}");
+        Ok(())
+    }
+
     /// Starts every member that is not running.
     pub fn start_all(&mut self) -> Result<()> {
         for index in 0..self.members.len() {
