@@ -129,6 +129,11 @@ fn a_consumer_far_behind_reads_from_a_follower() -> Result<()> {
         "{beyond:?}"
     );
 
+    // A group that nobody has heard of is made by the leader, so that its offsets can be saved.
+    let unheard = calls::pull(&mut at_follower, "Unheard", TOPIC, 0, 0, Duration::ZERO)?;
+    ensure!(unheard.forwarded, "{unheard:?}");
+    calls::update_offset(&mut at_follower, "Unheard", TOPIC, 0, 1)?;
+
     let commit = calls::pull_request(GROUP, TOPIC, 0, 100, Duration::ZERO)
         .with("sysFlag", 1 | 4)
         .with("commitOffset", 77);

@@ -131,7 +131,11 @@ impl PullProcessor {
         // It has the settings that it is made with, or will be, also while it cannot be made.
         let made = SubscriptionGroupConfig::new(&header.consumer_group);
         if role == Role::Follower {
-            return self.start(exchange, header, Some(Arc::new(made)), role, leader);
+            // The leader makes it, so that its offsets can be saved.
+            return match leader {
+                Some(leader) => leader(exchange),
+                None => self.start(exchange, header, Some(Arc::new(made)), role, None),
+            };
         }
         let processor = Arc::clone(self);
         self.runtime.spawn(async move {

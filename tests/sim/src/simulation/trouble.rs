@@ -187,7 +187,10 @@ impl Simulation {
             Some(Flaw::Stuck) => u64::MAX,
             _ => PROOF,
         };
-        let proof = self.clients.iter().map(|it| it.acknowledged.saturating_add(more));
+        let proof = self
+            .clients
+            .iter()
+            .map(|it| it.acknowledged.saturating_add(more));
         self.proof = proof.collect();
         Ok(())
     }
