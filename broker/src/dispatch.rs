@@ -9,7 +9,6 @@ use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_raft::{ForwardHandler, Group};
 use raftmq_remoting::{Connection, Handler, Responder};
-use tokio::runtime::Handle;
 
 use crate::admin::Admin;
 use crate::clients::Clients;
@@ -17,6 +16,7 @@ use crate::exchange::{Exchange, Outcome, PeerReply, Refusal};
 use crate::forward::{Forwarder, Route, Run};
 use crate::offsets::Offsets;
 use crate::pull::{PullProcessor, Role};
+use crate::runtime::Runtime;
 use crate::send::SendProcessor;
 
 /// All processors, and the way to the leader.
@@ -28,7 +28,7 @@ pub(crate) struct Dispatch {
     pub(crate) clients: Arc<Clients>,
     pub(crate) offsets: Arc<Offsets>,
     pub(crate) admin: Arc<Admin>,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
     /// `slaveReadEnable`.
     pub(crate) follower_reads: bool,
 }

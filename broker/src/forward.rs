@@ -12,10 +12,10 @@ use raftmq_proto::code::{request, response};
 use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::FORWARDED_FIELD;
 use raftmq_raft::{Contact, ForwardError, Group, Loss, Role, RoleState};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::exchange::{Exchange, Refusal};
+use crate::runtime::Runtime;
 
 /// How long a request waits for a leader. Stock clients give a send 3 s.
 const LEADER_WAIT: Duration = Duration::from_millis(2500);
@@ -51,11 +51,11 @@ pub(crate) struct Forwarder {
     group: Group,
     self_id: u64,
     room: Arc<Semaphore>,
-    runtime: Handle,
+    runtime: Runtime,
 }
 
 impl Forwarder {
-    pub(crate) fn new(group: Group, self_id: u64, runtime: Handle) -> Forwarder {
+    pub(crate) fn new(group: Group, self_id: u64, runtime: Runtime) -> Forwarder {
         Forwarder {
             group,
             self_id,

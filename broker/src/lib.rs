@@ -30,6 +30,7 @@ mod ports;
 mod pull;
 mod register;
 mod retention;
+mod runtime;
 mod send;
 mod stats;
 pub mod storetool;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use raftmq_raft::Group;
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, Names};
@@ -22,6 +21,7 @@ use crate::pull::hold::HoldTable;
 use crate::pull::{self, PullProcessor};
 use crate::register::Registered;
 use crate::retention::Retention;
+use crate::runtime::Runtime;
 use crate::send::message::Stamp;
 use crate::send::{SendProcessor, checks};
 use crate::stats::Stats;
@@ -55,7 +55,7 @@ impl Parts {
         node: &NodeConfig,
         settings: BTreeMap<String, String>,
     ) -> Parts {
-        let runtime = Handle::current();
+        let runtime = Runtime::current();
         let names = Names {
             cluster: group_config.cluster.clone(),
             broker: group_config.broker_name.clone(),

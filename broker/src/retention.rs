@@ -78,7 +78,7 @@ impl Retention {
             ticks.tick().await;
             let looking = Arc::clone(&self);
             // Asking the file system may take its time.
-            match tokio::task::spawn_blocking(move || looking.look()).await {
+            match crate::runtime::spawn_blocking(move || looking.look()).await {
                 Ok(Ok(look)) => {
                     let manual = look.manual;
                     self.act(look).await;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use raftmq_tests::calls;
 use raftmq_tests::cluster::{Cluster, GROUP, Options};
 use raftmq_tests::figures::say;
 use raftmq_tests::serial::turn;
 use raftmq_tests::trial::{Load, Trial};
 use raftmq_tests::wait::wait_for;
+use raftmq_tests::wire::Connection;
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -135,6 +137,165 @@ fn a_member_moves_under_load() -> Result<()> {
     let address = &status["members"][mover]["address"];
     ensure!(*address == place.as_str(), "{status}");
     trial.finish()
+}
+
+/// A learner that does not answer, or lacks too much, gets no vote and nothing else changes, until it has caught up.
+#[test]
+fn a_learner_that_is_behind_gets_no_vote() -> Result<()> {
+    let _turn = turn()?;
+    let mut cluster = Cluster::start(Options::default())?;
+    let leader = cluster.wait_leader()?;
+    let learner = cluster.prepare_joining()?;
+    cluster.start_member(learner)?;
+    let place = cluster.raft_address(learner);
+    let add = ["addMember", "-g", GROUP, "-i", "n3", "-a", &place];
+    wait_for("n3 to be added", WITHIN, STEP, || cluster.admin(&add).ok())?;
+    wait_without_lag(&cluster, 3)?;
+
+    cluster.signal(learner, libc::SIGSTOP)?;
+    let promote = ["promoteMember", "-g", GROUP, "-i", "n3"];
+    refused(
+        &cluster,
+        &promote,
+        "n3 has not caught up: it does not answer",
+    )?;
+    // 1,000 entries are few enough to be given a vote.
+    send_each(&cluster, leader, 1_100)?;
+    refused(&cluster, &promote, "n3 has not caught up: it lacks 11")?;
+    let output = cluster.run_admin(&[&promote[..], &["--json"]].concat())?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    ensure!(output.stdout.is_empty(), "{output:?}");
+    ensure!(complaint.lines().count() == 1, "{complaint}");
+    ensure!(
+        complaint.contains("n3 has not caught up: it lacks 11")
+            && complaint.contains("try again when memberStatus shows less"),
+        "{complaint}"
+    );
+    let before = "n0 voter, n1 voter, n2 voter, n3 learner";
+    ensure!(roles(&cluster)? == before);
+
+    cluster.signal(learner, libc::SIGCONT)?;
+    wait_without_lag(&cluster, 3)?;
+    let after = cluster.admin(&[&promote[..], &["--json"]].concat())?;
+    ensure!(after.contains("\"id\": 3"), "{after}");
+    ensure!(roles(&cluster)? == "n0 voter, n1 voter, n2 voter, n3 voter");
+    cluster.passed()
+}
+
+/// A follower is frozen while 1,000 messages are sent. What it lacks is told, as JSON and in the table, how far the others
+/// are, and that it lacks nothing once it has woken up.
+#[test]
+fn the_status_tells_who_lacks_what() -> Result<()> {
+    const MESSAGES: u64 = 1_000;
+    let _turn = turn()?;
+    let mut cluster = Cluster::start(Options::default())?;
+    let leader = cluster.wait_leader()?;
+    let (frozen, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    wait_without_lag(&cluster, frozen)?;
+    let before = members(&cluster)?;
+    cluster.signal(frozen, libc::SIGSTOP)?;
+    send_each(&cluster, leader, MESSAGES)?;
+    let status = members(&cluster)?;
+
+    let lag = number(&status, frozen, "lagEntries")?;
+    ensure!(lag >= MESSAGES, "{status}");
+    ensure!(
+        number(&status, frozen, "lagBytes")? > MESSAGES * 48,
+        "{status}"
+    );
+    let end = number(&status, leader, "lastIndex")?;
+    ensure!(
+        number(&status, frozen, "lastIndex")? + lag == end,
+        "{status}"
+    );
+    let silent = &status["members"][frozen];
+    ensure!(silent["answers"] == false, "{status}");
+    for key in ["term", "committedIndex", "appliedIndex", "flushedPosition"] {
+        ensure!(silent[key].is_null(), "who said the {key}? {status}");
+    }
+    let later = members(&cluster)?;
+    let contact = |status: &Value, member: usize| number(status, member, "lastContactMs");
+    let (at_first, then) = (contact(&status, frozen)?, contact(&later, frozen)?);
+    ensure!(0 < at_first && at_first < then, "{status}, later {later}");
+    ensure!(contact(&later, leader)? == 0, "{later}");
+    ensure!(contact(&later, other)? < then, "{later}");
+
+    let term = number(&status, leader, "term")?;
+    ensure!(term > 0, "{status}");
+    for member in [leader, other] {
+        ensure!(number(&status, member, "term")? == term, "{status}");
+        let mut above = end;
+        for key in ["lastIndex", "committedIndex", "appliedIndex"] {
+            let (was, is) = (number(&before, member, key)?, number(&status, member, key)?);
+            // That the last ones are committed, a follower hears with what comes next.
+            ensure!(
+                is + 10 >= was + MESSAGES && is <= above,
+                "{key} of n{member}: {was}, then {status}"
+            );
+            above = is;
+        }
+        let flushed = "flushedPosition";
+        ensure!(
+            number(&status, member, flushed)? > number(&before, member, flushed)?,
+            "{status}"
+        );
+    }
+
+    let table = cluster.admin(&["memberStatus", "-g", GROUP])?;
+    say(&table);
+    ensure!(cell(&table, frozen, "#Role")? == "voter?", "{table}");
+    for (column, least) in [("#Lag", MESSAGES), ("#Lag(B)", MESSAGES * 48)] {
+        let lacks: u64 = cell(&table, frozen, column)?.parse()?;
+        ensure!(lacks >= least, "{table}");
+    }
+    ensure!(cell(&table, leader, "#Role")? == "leader", "{table}");
+    ensure!(cell(&table, leader, "#Lag")? == "0", "{table}");
+
+    cluster.signal(frozen, libc::SIGCONT)?;
+    wait_without_lag(&cluster, frozen)?;
+    let status = members(&cluster)?;
+    ensure!(number(&status, frozen, "lastIndex")? >= end, "{status}");
+    cluster.passed()
+}
+
+/// A number that the status has of a member.
+fn number(status: &Value, member: usize, key: &str) -> Result<u64> {
+    let value = status["members"][member][key].as_u64();
+    value.with_context(|| format!("{key} of n{member}: {status}"))
+}
+
+/// What a table says in a member's row under a heading.
+fn cell<'a>(table: &'a str, member: usize, heading: &str) -> Result<&'a str> {
+    let mut rows = table.lines().map(str::split_whitespace);
+    let mut headings = rows.next().context("an empty table")?;
+    let column = headings.position(|word| word == heading);
+    let id = format!("n{member}");
+    let row = rows.find(|row| row.clone().next() == Some(&id));
+    let cell = row.zip(column).and_then(|(mut row, at)| row.nth(at));
+    cell.with_context(|| format!("no {heading} of {id} in\n{table}"))
+}
+
+/// Sends so many messages, an entry of the log for each: one goes when the one before is acknowledged.
+fn send_each(cluster: &Cluster, leader: usize, count: u64) -> Result<()> {
+    let mut connection = Connection::open(&cluster.members[leader].address())?;
+    let message = calls::send_request(GROUP, 0, "", b"message");
+    for _ in 0..count {
+        calls::send(&mut connection, &message)?;
+    }
+    Ok(())
+}
+
+/// Waits until a member answers and has all entries there are.
+fn wait_without_lag(cluster: &Cluster, id: usize) -> Result<()> {
+    let what = format!("n{id} to lack nothing");
+    wait_for(&what, WITHIN, STEP, || {
+        let status = members(cluster).ok()?;
+        let mut all = status["members"].as_array()?.iter();
+        let member = all.find(|member| member["id"] == id)?;
+        let lacks_nothing = member["lagEntries"] == 0 && member["lagBytes"] == 0;
+        (member["answers"] == true && lacks_nothing).then_some(())
+    })
 }
 
 fn refusals(cluster: &Cluster) -> Result<()> {

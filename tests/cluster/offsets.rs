@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use raftmq_tests::calls;
 use raftmq_tests::clock::Nanos;
 use raftmq_tests::cluster::{Cluster, Options, SERVING_WITHIN};
+use raftmq_tests::figures::say;
 use raftmq_tests::history::History;
 use raftmq_tests::preload::preload;
 use raftmq_tests::serial::turn;
@@ -15,23 +16,32 @@ use raftmq_tests::wait::{pause, wait_for, wait_ok};
 use raftmq_tests::wire::Connection;
 
 const STEP: Duration = Duration::from_millis(20);
+/// A save that nobody waits for is in the log by then: it waits 100 ms for its batch, and the rest is for a busy machine.
+const LOGGED_WITHIN: Duration = Duration::from_millis(300);
 const TOPIC: &str = "Progress";
 const GROUP: &str = "ProgressGroup";
+
+/// A group, and messages in one queue to make progress through.
+fn start() -> Result<Cluster> {
+    let mut cluster = Cluster::start(Options::default())?;
+    cluster.create_topic(TOPIC, 1)?;
+    let addresses = cluster.addresses();
+    // Offsets beyond the queue's end are refused.
+    let leader = cluster.wait_leader()?;
+    preload(&addresses[leader], TOPIC, 1, 50_000, &History::default())?;
+    // The first pull of a group creates it; offsets of unknown groups are refused.
+    let mut connection = Connection::open(&addresses[0])?;
+    calls::pull(&mut connection, GROUP, TOPIC, 0, 0, Duration::ZERO)?;
+    Ok(cluster)
+}
 
 /// A consumer saves one offset after the other while the leader is killed three times. After each kill the saved offset is
 /// at least what had been acknowledged before it, and never less than what was read before.
 #[test]
 fn consumer_offsets_survive_the_leader() -> Result<()> {
     let _turn = turn()?;
-    let mut cluster = Cluster::start(Options::default())?;
-    cluster.create_topic(TOPIC, 1)?;
+    let mut cluster = start()?;
     let addresses = cluster.addresses();
-    // Offsets beyond the queue's end are refused, so there must be messages to make progress through.
-    let leader = cluster.wait_leader()?;
-    preload(&addresses[leader], TOPIC, 1, 50_000, &History::default())?;
-    // The first pull of a group creates it; offsets of unknown groups are refused.
-    let mut connection = Connection::open(&addresses[0])?;
-    calls::pull(&mut connection, GROUP, TOPIC, 0, 0, Duration::ZERO)?;
     let (stop, saved) = (
         AtomicBool::new(false),
         Mutex::new(Vec::<(Nanos, i64)>::new()),
@@ -111,14 +121,8 @@ fn query(cluster: &Cluster, member: usize) -> Result<i64> {
 }
 
 fn kill_and_compare(cluster: &mut Cluster, saved: &Mutex<Vec<(Nanos, i64)>>) -> Result<()> {
-    let acked_before = |time: Nanos| -> i64 {
-        let saved = saved.lock().expect("nobody panics with it");
-        saved
-            .iter()
-            .rev()
-            .find(|(at, _)| *at <= time)
-            .map_or(0, |(_, offset)| *offset)
-    };
+    let acked_before =
+        |time: Nanos| last_until(&saved.lock().expect("nobody panics with it"), time);
     for round in 1..=3 {
         let leader = cluster.wait_leader()?;
         let begun = Nanos::now();
@@ -135,25 +139,90 @@ fn kill_and_compare(cluster: &mut Cluster, saved: &Mutex<Vec<(Nanos, i64)>>) -> 
             found >= sure,
             "round {round}: {sure} was acknowledged before the kill, the new leader has {found}"
         );
-        // From now on it may only grow, whoever is asked.
-        let mut most = found;
-        for member in (0..3).cycle().filter(|member| *member != leader).take(40) {
-            let found = wait_ok(
-                "an offset query to be answered",
-                Duration::from_secs(10),
-                Duration::from_millis(20),
-                || query(cluster, member),
-            )?;
-            ensure!(
-                found >= most,
-                "round {round}: n{member} says {found} after {most}"
-            );
-            most = found;
-        }
+        require_growing(cluster, leader, found)?;
         cluster.start_member(leader)?;
         cluster.wait_member(leader)?;
     }
     Ok(())
+}
+
+/// The last of these offsets whose time has come by `time`; 0 when there is none.
+fn last_until(saved: &[(Nanos, i64)], time: Nanos) -> i64 {
+    let mut latest_first = saved.iter().rev();
+    latest_first
+        .find(|(at, _)| *at <= time)
+        .map_or(0, |(_, offset)| *offset)
+}
+
+/// Asks the members that are left, in turn: what they say may only grow. Returns what the last one said.
+fn require_growing(cluster: &Cluster, killed: usize, found: i64) -> Result<i64> {
+    let mut most = found;
+    for member in (0..3).cycle().filter(|member| *member != killed).take(40) {
+        let found = wait_ok(
+            "an offset query to be answered",
+            Duration::from_secs(10),
+            STEP,
+            || query(cluster, member),
+        )?;
+        ensure!(found >= most, "n{member} says {found} after {most}");
+        most = found;
+    }
+    Ok(most)
+}
+
+/// A consumer saves as RocketMQ's do, without waiting for an answer. The next leader has what was sent a moment before the
+/// kill, and nobody ever says less than was read before.
+#[test]
+fn offsets_saved_one_way_survive_the_leader() -> Result<()> {
+    let _turn = turn()?;
+    let mut cluster = start()?;
+    let (mut first, mut most) = (1, 0);
+    for round in 1..=3 {
+        let leader = cluster.wait_leader()?;
+        let sent = save_one_way(&cluster, leader, first)?;
+        let killed = cluster.kill(leader)?;
+        let (_, last) = *sent.last().context("nothing was sent")?;
+        let logged = Nanos(killed.0 - u64::try_from(LOGGED_WITHIN.as_nanos())?);
+        let sure = last_until(&sent, logged);
+        ensure!(sure > first, "round {round}: {sure} was sent in time");
+        let next = cluster.wait_leader()?;
+        let found = query(&cluster, next)?;
+        say(format!(
+            "{last} was sent last, {sure} {LOGGED_WITHIN:?} before the kill; the next leader has {found}"
+        ));
+        ensure!(
+            found >= sure.max(most),
+            "round {round}: {sure} was sent in time, {most} was read before; the next leader has {found}"
+        );
+        ensure!(
+            found <= last,
+            "round {round}: {last} was sent last, the next leader has {found}"
+        );
+        most = require_growing(&cluster, leader, found)?;
+        cluster.start_member(leader)?;
+        cluster.wait_member(leader)?;
+        // The consumer goes on where it is, not where its offset is.
+        first = last + 1;
+    }
+    cluster.passed()
+}
+
+/// Sends one offset after the other for a second, from `first` on; returns them with the times at which they were sent.
+fn save_one_way(cluster: &Cluster, member: usize, first: i64) -> Result<Vec<(Nanos, i64)>> {
+    let mut connection = Connection::open(&cluster.members[member].address())?;
+    let begun = Instant::now();
+    let mut sent = Vec::new();
+    for offset in first.. {
+        let mut save = calls::update_offset_request(GROUP, TOPIC, 0, offset);
+        save.oneway = true;
+        connection.write(&save)?;
+        sent.push((Nanos::now(), offset));
+        if begun.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+        pause(Duration::from_millis(2));
+    }
+    Ok(sent)
 }
 
 /// A topic whose creation was acknowledged is there, with its settings, whatever happens right afterwards.

@@ -312,6 +312,15 @@ pub fn min_offset(connection: &mut Connection, topic: &str, queue: i32) -> Resul
     offset_of(connection, request::GET_MIN_OFFSET, topic, queue)
 }
 
+/// The request that saves a group's offset.
+pub fn update_offset_request(group: &str, topic: &str, queue: i32, offset: i64) -> Request {
+    Request::new(request::UPDATE_CONSUMER_OFFSET)
+        .field("consumerGroup", group)
+        .field("topic", topic)
+        .field("queueId", queue)
+        .field("commitOffset", offset)
+}
+
 /// Saves a group's offset and waits for the answer.
 pub fn update_offset(
     connection: &mut Connection,
@@ -320,11 +329,7 @@ pub fn update_offset(
     queue: i32,
     offset: i64,
 ) -> Result<()> {
-    let request = Request::new(request::UPDATE_CONSUMER_OFFSET)
-        .field("consumerGroup", group)
-        .field("topic", topic)
-        .field("queueId", queue)
-        .field("commitOffset", offset);
+    let request = update_offset_request(group, topic, queue, offset);
     call(connection, &request).map(|_| ())
 }
 

@@ -13,7 +13,7 @@ impl Admin {
     /// 306. What lies below the beginning of the log goes by itself, soon; here it goes now.
     pub(crate) async fn clean_expired_queues(&self) -> Outcome {
         let store = self.group.store().clone();
-        let cleaned = tokio::task::spawn_blocking(move || -> raftmq_store::Result<()> {
+        let cleaned = crate::runtime::spawn_blocking(move || -> raftmq_store::Result<()> {
             while !store.state.sweep(SWEEP_QUEUES)? {}
             Ok(())
         });

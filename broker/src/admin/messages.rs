@@ -29,7 +29,7 @@ impl Admin {
         };
         let store = self.group.store().clone();
         let find = move || find(&store.state, &header, max);
-        let found = tokio::task::spawn_blocking(find).await;
+        let found = crate::runtime::spawn_blocking(find).await;
         let (records, found) = found
             .map_err(|error| Refusal::error(error.to_string()))?
             .map_err(|error| Refusal::error(error.to_string()))?;

@@ -22,10 +22,10 @@ use raftmq_proto::header::{
 use raftmq_proto::message::name;
 use raftmq_raft::Group;
 use raftmq_remoting::Connection;
-use tokio::runtime::Handle;
 
 use crate::creator::{Change, Creator};
 use crate::exchange::{Exchange, Outcome, Refusal};
+use crate::runtime::Runtime;
 use registry::{Client, Registry};
 
 /// How often expired clients are looked for.
@@ -44,7 +44,7 @@ pub(crate) struct Clients {
     pub(crate) auto_create_group: bool,
     /// `rejectPullConsumerEnable`.
     pub(crate) reject_pull_consumers: bool,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
 }
 
 impl Clients {

@@ -323,7 +323,7 @@ impl Keeper {
     async fn ask(&self, member: u64) -> bool {
         let addresses = self.ports.addresses();
         let name = sockets::name(self.group.name(), addresses[0].port(), member);
-        let asked = tokio::task::spawn_blocking(move || sockets::ask(&name, addresses)).await;
+        let asked = crate::runtime::spawn_blocking(move || sockets::ask(&name, addresses)).await;
         match asked {
             Ok(Ok(pair)) => {
                 self.hold(pair, true);

@@ -23,7 +23,6 @@ use raftmq_proto::header::{
 use raftmq_proto::message::pull_sys_flag;
 use raftmq_raft::{Contact, Group};
 use raftmq_store::state::{ApplyObserver, Arrival, State, Unit};
-use tokio::runtime::Handle;
 
 use crate::clients::Clients;
 use crate::config::PullConfig;
@@ -31,6 +30,7 @@ use crate::creator::{Change, Creator};
 use crate::exchange::{Exchange, Refusal};
 use crate::forward::Run;
 use crate::offsets::Offsets;
+use crate::runtime::Runtime;
 use crate::stats::Stats;
 use checks::{Allowed, Facts, Registered, Rules};
 use hold::{HoldTable, Wanted};
@@ -86,7 +86,7 @@ pub(crate) struct PullProcessor {
     pub(crate) recent_bytes: u64,
     /// Whether broker 0 is an address that only a leader with a quorum has.
     pub(crate) has_endpoint: bool,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
 }
 
 /// The queue of a pull, in the applied state.

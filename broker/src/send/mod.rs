@@ -23,12 +23,12 @@ use raftmq_proto::frame::RemotingCommand;
 use raftmq_proto::header::{SendMessageRequestHeader, SendMessageResponseHeader};
 use raftmq_proto::message::{id, properties};
 use raftmq_raft::{Contact, Group, MessageSubmission, ProposeError, Stored};
-use tokio::runtime::Handle;
 
 use crate::creator::{self, Change, Creator};
 use crate::exchange::{Exchange, Refusal};
 use crate::forward::Run;
 use crate::lookup::GroupLookup;
+use crate::runtime::Runtime;
 use crate::stats::Stats;
 use crate::time::now_ms;
 use crate::unique_key::UniqueKeys;
@@ -52,7 +52,7 @@ pub(crate) struct SendProcessor {
     pub(crate) creator: Creator,
     pub(crate) unique_keys: UniqueKeys,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Runtime,
     pub(crate) waiting: Mutex<WaitingTable<Waiting>>,
     /// Takes a request that turned out not to be this member's to the leader.
     pub(crate) reroute: Run,

@@ -77,22 +77,33 @@ class OurCluster(Cluster):
 
     kind = "ours"
 
-    def __init__(self, folder: Path, base: int | None = None, settings: tuple[str, ...] = (), namesrv: str | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        base: int | None = None,
+        settings: tuple[str, ...] = (),
+        namesrv: str | None = None,
+        endpoint: bool = False,
+    ):
         super().__init__(folder, base)
         self.settings = settings
+        self.endpoint = endpoint
         self.other_namesrv = namesrv
         if namesrv:
             self.namesrv = namesrv
 
     def start(self) -> None:
-        # As the original's: clients are told the address of the member that leads.
-        options = ["--no-leader-endpoint", "--port-base", self.ports.base]
+        options = ["--port-base", self.ports.base]
+        if not self.endpoint:
+            # As the original's: clients are told the address of the member that leads.
+            options.append("--no-leader-endpoint")
         for setting in self.settings:
             options += ["--set", setting]
         if self.other_namesrv:
             options += ["--namesrv", self.other_namesrv]
         self._fast_try("start", *options)
-        self.wait_ready(30)
+        if not self.endpoint:
+            self.wait_ready(30)
 
     def stop(self) -> None:
         with contextlib.suppress(Failure):
@@ -105,6 +116,9 @@ class OurCluster(Cluster):
 
     def kill(self, member: str) -> str:
         return self._fast_try("kill", member)
+
+    def kill_leader(self) -> str:
+        return self._fast_try("kill-leader")
 
     def restart(self, member: str) -> str:
         return self._fast_try("restart", member)

@@ -35,7 +35,7 @@ public final class Push {
         // Several consumers run in one home folder: the instance name keeps their client ids apart.
         consumer.setInstanceName(wire.text("instance", "DEFAULT"));
         // A heartbeat that loses a race inside the client is only repeated at the next one; 30 s is long to wait for it.
-        consumer.setHeartbeatBrokerInterval(3000);
+        consumer.setHeartbeatBrokerInterval(wire.number("heartbeat", 3000));
         consumer.setPollNameServerInterval(wire.number("poll", consumer.getPollNameServerInterval()));
         // Time taken over each message and messages taken in advance, for a consumer that falls behind.
         pause = wire.number("pause", 0);
@@ -88,7 +88,7 @@ public final class Push {
             "queue", message.getQueueId(), "offset", message.getQueueOffset(), "id", message.getMsgId(),
             "offsetId", ((MessageClientExt) message).getOffsetMsgId(), "tags", message.getTags(), "keys", message.getKeys(),
             "number", message.getUserProperty("number"), "text", message.getUserProperty("text"),
-            "times", message.getReconsumeTimes(), "broker", message.getBrokerName());
+            "times", message.getReconsumeTimes(), "broker", message.getBrokerName(), "at", System.currentTimeMillis());
     }
 
     private static String digest(byte[] body) {

@@ -5,7 +5,7 @@ mod options;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -397,13 +397,18 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Runs `mqadmin` with the nameservers of this cluster, and returns what it printed.
-    pub fn admin(&self, words: &[&str]) -> Result<String> {
+    /// Runs `mqadmin` with the nameservers of this cluster, however it ends.
+    pub fn run_admin(&self, words: &[&str]) -> Result<Output> {
         let mut command = Command::new(&Binaries::locate()?.admin);
         let command = command.current_dir(&self.root).env("HOME", &self.root);
         let (name, options) = words.split_first().context("no command")?;
         command.args([*name, "-n", &self.nameserver_addresses()]);
-        let output = command.args(options).output().context("run mqadmin")?;
+        command.args(options).output().context("run mqadmin")
+    }
+
+    /// As [`run_admin`](Self::run_admin), when it has to succeed; returns what it printed.
+    pub fn admin(&self, words: &[&str]) -> Result<String> {
+        let output = self.run_admin(words)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(
