@@ -131,7 +131,10 @@ def consume_through_kill(cluster: OurCluster, jars, folder) -> None:
         flush=True,
     )
     none_before_its_predecessor(got(orderly))
-    check(max(gaps.values()) < 30_000, f"a queue's messages stopped for {gaps} ms, a heartbeat of the client is 30 s")
+    # A 5.x client notices that its connection has closed. For a 4.x client that was waiting for messages on it, the pull's own
+    # time out of 30 s has to pass, and the client's pause after it.
+    limit = 40_000 if jars.version.startswith("4.") else 10_000
+    check(max(gaps.values()) < limit, f"a queue's messages stopped for {gaps} ms, {limit} ms are allowed")
 
 
 def got(*consumers: Child) -> list[dict]:
