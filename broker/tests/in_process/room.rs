@@ -109,7 +109,11 @@ async fn every_member_gives_room_back() {
 async fn an_operator_need_not_wait_for_the_hour() {
     // Half a day away from now, in the machine's zone.
     let hour = (local_hour() + 12) % 24;
-    let more = format!("fileReservedTime=0\ndeleteWhen={hour}\ncleanResourceInterval=100\n");
+    // However full the disk is on which this runs.
+    let more = format!(
+        "fileReservedTime=0\ndeleteWhen={hour}\ncleanResourceInterval=100\ndiskMaxUsedSpaceRatio=95\n\
+         cleanFileForciblyEnable=false\n"
+    );
     let member = Member::start(&more).await;
     fill(&member).await;
     assert_eq!(member.info().await["retentionLastTrim"], "");
