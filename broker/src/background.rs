@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use raftmq_raft::Group;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::Instrument as _;
 
 use crate::config::NodeConfig;
 use crate::parts::Parts;
+use crate::runtime::spawn;
 use crate::system;
 use crate::time::now_ms;
 
@@ -30,9 +30,6 @@ impl Parts {
         node: &NodeConfig,
         made: watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
-        fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-            tokio::spawn(task.in_current_span())
-        }
         vec![
             spawn(Arc::clone(&self.clients).run_expiry()),
             spawn(Arc::clone(&self.offsets).run_saving()),

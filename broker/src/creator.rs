@@ -13,9 +13,9 @@ use raftmq_raft::{Group, ProposeError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing::Instrument as _;
 
 use crate::exchange::Refusal;
+use crate::runtime::spawn;
 
 /// Requests that wait for their change: each is a client's request in flight.
 const QUEUE_MAX: usize = 8192;
@@ -54,7 +54,7 @@ impl Creator {
     /// Starts the task on the current runtime.
     pub(crate) fn start(group: Group) -> (Creator, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(run(group.clone(), queue).in_current_span());
+        let task = spawn(run(group.clone(), queue));
         (Creator { group, jobs }, task)
     }
 

@@ -30,6 +30,7 @@ use crate::admin::Names;
 use crate::config::NameserverConfig;
 use crate::endpoint::Access;
 use crate::pull::follower_id;
+use crate::runtime::spawn;
 
 /// How long one nameserver may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -189,7 +190,7 @@ impl Registrar {
         let mut tasks = Vec::new();
         let role = group.role();
         let prepare = prepare(card.clone(), config.compressed, group, changes, tell);
-        tasks.push(tokio::spawn(prepare.in_current_span()));
+        tasks.push(spawn(prepare));
         for (nth, address) in config.addresses.iter().enumerate() {
             let registered = Arc::clone(&registered);
             let keep = keep_registered(
@@ -200,7 +201,7 @@ impl Registrar {
                 Arc::clone(&client),
                 current.clone(),
             );
-            tasks.push(tokio::spawn(keep.in_current_span()));
+            tasks.push(spawn(keep));
         }
         Registrar {
             card,

@@ -28,6 +28,14 @@ impl Runtime {
     }
 }
 
+/// Starts a task of the member in whose span this is called.
+pub(crate) fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(task.in_current_span())
+}
+
 /// Runs what waits for the disk on a thread for that.
 pub(crate) fn spawn_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -23,10 +23,10 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tracing::Instrument as _;
 
 use crate::broker::StartError;
 use crate::ports::{ClientPorts, Pair};
+use crate::runtime::{spawn, spawn_blocking};
 
 /// First pause after the port could not be bound; it doubles up to the longest one.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -84,9 +84,9 @@ impl Endpoint {
         tell_closed(&keeper.tell);
         let [run, give, hold] = [0, 1, 2].map(|_| Arc::clone(&keeper));
         let tasks = [
-            tokio::spawn(async move { run.run().await }.in_current_span()),
-            tokio::spawn(async move { give.give().await }.in_current_span()),
-            tokio::spawn(async move { hold.hold_along().await }.in_current_span()),
+            spawn(async move { run.run().await }),
+            spawn(async move { give.give().await }),
+            spawn(async move { hold.hold_along().await }),
         ];
         Endpoint { keeper, tasks }
     }
@@ -323,7 +323,7 @@ impl Keeper {
     async fn ask(&self, member: u64) -> bool {
         let addresses = self.ports.addresses();
         let name = sockets::name(self.group.name(), addresses[0].port(), member);
-        let asked = crate::runtime::spawn_blocking(move || sockets::ask(&name, addresses)).await;
+        let asked = spawn_blocking(move || sockets::ask(&name, addresses)).await;
         match asked {
             Ok(Ok(pair)) => {
                 self.hold(pair, true);

@@ -143,17 +143,22 @@ mod tests {
         name(of, 1, u64::from(std::process::id()))
     }
 
+    /// What somebody gets who asks the owner of `pair` once.
+    fn ask_for(pair: &Pair, name: &str, addresses: [SocketAddr; 2]) -> io::Result<Pair> {
+        let giving = give_at(name).unwrap();
+        giving.set_nonblocking(false).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| give(giving.accept().unwrap().0, pair).unwrap());
+            ask(name, addresses)
+        })
+    }
+
     /// Who connects while the first owner is gone is accepted by the one that was given the sockets.
     #[test]
     fn a_queue_outlives_who_bound_it() {
         let (first, addresses) = pair();
         let name = own_name("outlives");
-        let giving = give_at(&name).unwrap();
-        giving.set_nonblocking(false).unwrap();
-        let given = std::thread::scope(|scope| {
-            scope.spawn(|| give(giving.accept().unwrap().0, &first).unwrap());
-            ask(&name, addresses).unwrap()
-        });
+        let given = ask_for(&first, &name, addresses).unwrap();
         drop(first);
         let client = TcpStream::connect(addresses[1]).unwrap();
         let (_, peer) = given[1].accept().unwrap();
@@ -184,12 +189,7 @@ mod tests {
         let (first, _) = pair();
         let (_other, addresses) = pair();
         let name = own_name("else");
-        let giving = give_at(&name).unwrap();
-        giving.set_nonblocking(false).unwrap();
-        let error = std::thread::scope(|scope| {
-            scope.spawn(|| give(giving.accept().unwrap().0, &first).unwrap());
-            ask(&name, addresses).unwrap_err()
-        });
+        let error = ask_for(&first, &name, addresses).unwrap_err();
         assert!(
             error.to_string().contains("does not listen on 127.0.0.1:"),
             "{error}"

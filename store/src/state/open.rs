@@ -110,6 +110,9 @@ fn options(table: &BlockBasedOptions) -> Options {
     options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
+    // A few dozen files: one thread opens them sooner than sixteen, its default, are started.
+    options.set_max_file_opening_threads(1);
+    options.set_manifest_preallocation_size(64 * 1024);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(4 * MIB);
