@@ -9,7 +9,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 const USAGE: &str = "usage: raftmq-sim SEED [--quiet] | FIRST..END; also --flaw \
-    lying-disk|forgetful|two-leaders|gap|lost|scribbled|stuck";
+    lying-disk|forgetful|two-leaders|forged|\
+    overruled|gap|lost|scribbled|stuck";
 /// Failures after which no more seeds are tried.
 const FAILURES_MAX: usize = 20;
 /// Lines shown of a failure.
@@ -26,6 +27,10 @@ pub enum Flaw {
     Forgetful,
     /// Whoever follows is shown as a leader of its term.
     TwoLeaders,
+    /// A member is shown with other entries than it has, of the same terms.
+    Forged,
+    /// The members are shown to have applied something else than the first of them did.
+    Overruled,
     /// A queue is shown without its first message.
     Gap,
     /// A message is shown to be nowhere.
@@ -37,10 +42,12 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    const ALL: [Flaw; 7] = [
+    const ALL: [Flaw; 9] = [
         Flaw::LyingDisk,
         Flaw::Forgetful,
         Flaw::TwoLeaders,
+        Flaw::Forged,
+        Flaw::Overruled,
         Flaw::Gap,
         Flaw::Lost,
         Flaw::Scribbled,
@@ -52,6 +59,8 @@ impl Flaw {
             Flaw::LyingDisk => "lying-disk",
             Flaw::Forgetful => "forgetful",
             Flaw::TwoLeaders => "two-leaders",
+            Flaw::Forged => "forged",
+            Flaw::Overruled => "overruled",
             Flaw::Gap => "gap",
             Flaw::Lost => "lost",
             Flaw::Scribbled => "scribbled",

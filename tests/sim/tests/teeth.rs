@@ -39,6 +39,8 @@ fn members_that_vote_without_what_they_acknowledged() {
 fn what_is_not_so_is_not_believed() {
     for (flaw, invariant) in [
         ("two-leaders", "election_safety"),
+        ("forged", "log_matching"),
+        ("overruled", "state_machine_order"),
         ("gap", "dense_offsets"),
         ("lost", "no_acknowledged_loss"),
         ("scribbled", "identical_segments"),

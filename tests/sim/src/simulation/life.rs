@@ -7,9 +7,7 @@ use raftmq_raft::{Role, RoleState};
 use super::process::PANICKED;
 use super::{Due, Simulation};
 use crate::history::Check;
-use crate::invariants::{
-    election_safety, leader_completeness, liveness, log_matching, state_machine_order,
-};
+use crate::invariants::{election_safety, leader_completeness, liveness, state_machine_order};
 use crate::member::DiskFault;
 use crate::os::{self, MS};
 use crate::run::Flaw;
@@ -97,6 +95,11 @@ impl Simulation {
         let role = *group.role().borrow();
         let applied = &mut life.applied;
         state_machine_order::check(&mut self.history, id, applied, log, &marks, role.term)?;
+        if self.plan.flaw == Some(Flaw::Overruled)
+            && let Some(applied) = self.history.committed.last_mut()
+        {
+            applied.crc = !applied.crc;
+        }
         election_safety::check(&mut self.history, id, &role)?;
         if self.plan.flaw == Some(Flaw::TwoLeaders) && role.state == RoleState::Follower {
             let state = RoleState::Leader;
@@ -113,7 +116,7 @@ impl Simulation {
                 role.state, role.term, marks.last, marks.applied
             ));
             if begins {
-                log_matching::check(&self.logs(), false)?;
+                self.check_logs(false)?;
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ pub use process::run;
 
 use crate::MEMBERS;
 use crate::faults::Plan;
-use crate::history::{Check, History, QUEUES, Violation};
+use crate::history::{Check, EntryMark, History, QUEUES, Violation};
 use crate::invariants::{
     dense_offsets, identical_segments, liveness, log_matching, no_acknowledged_loss,
 };
@@ -27,7 +27,7 @@ use crate::member::{Member, Settings};
 use crate::net::{DiskLatency, Link, Network};
 use crate::os::{self, MS, Nanos, SECOND};
 use crate::random::Random;
-use crate::replay::replay;
+use crate::replay::{mark, replay};
 use crate::run::Flaw;
 use crate::workload::{CLIENTS, Client};
 
@@ -219,9 +219,18 @@ impl Simulation {
         }
     }
 
-    fn logs(&self) -> Vec<(usize, CommitLog)> {
+    /// `all`: from the first entry, not the newest ones only.
+    fn check_logs(&self, all: bool) -> Check {
         let log = |member: &Member| Some((member.id, member.life.as_ref()?.store.log.clone()));
-        self.members.iter().filter_map(log).collect()
+        let logs: Vec<_> = self.members.iter().filter_map(log).collect();
+        log_matching::check(&logs, all, |member, log, index| {
+            let forged = self.plan.flaw == Some(Flaw::Forged) && member == 0;
+            let mark = mark(log, index)?;
+            Ok(mark.map(|mark| EntryMark {
+                crc: if forged { !mark.crc } else { mark.crc },
+                ..mark
+            }))
+        })
     }
 
     fn happen(&mut self, due: Due) -> Check {
@@ -312,7 +321,7 @@ impl Simulation {
 
     fn check_end(&mut self) -> Check {
         self.note(format_args!("all is quiet"));
-        log_matching::check(&self.logs(), true)?;
+        self.check_logs(true)?;
         let mut equal = Vec::new();
         for member in &self.members {
             let Some(life) = &member.life else { continue };

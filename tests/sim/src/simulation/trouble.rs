@@ -4,7 +4,6 @@ use super::{Due, Mend, Said, Simulation};
 use crate::MEMBERS;
 use crate::faults::{Kind, other};
 use crate::history::Check;
-use crate::invariants::log_matching;
 use crate::member::{DiskFault, Member};
 use crate::net::DiskLatency;
 use crate::os::{self, MS, Nanos, SECOND};
@@ -137,7 +136,7 @@ impl Simulation {
             }
             _ => {}
         }
-        log_matching::check(&self.logs(), false)
+        self.check_logs(false)
     }
 
     fn cut(&mut self, from: usize, to: usize, until: Nanos) {
