@@ -1,8 +1,15 @@
 #!/bin/bash
 # Every check there is: format, lints, unit and property tests, the README's first command, the published clients, and the suites
 # that kill processes. Installs what they need first. Goes on after a failure and exits with 1 at the end.
+# Shows verdicts, and what failed once more at the end; --verbose shows all that is said. Either way it is kept, a file a step.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 set -uo pipefail
+
+VERBOSE=no
+for option; do
+    [ "$option" = --verbose ] || die "unknown option $option, there is --verbose"
+    VERBOSE=yes
+done
 
 cd "$PROJECT" || exit 1
 BIN="$PROJECT/deploy/bin"
@@ -11,25 +18,45 @@ SUMMARY=()
 PASSED=0
 FAILED=0
 
-# What failed is said again at the end, without the rest.
-OUTPUT="$(mktemp)"
+LOGS="$CARGO_TARGET_DIR/test-logs"
+rm -rf "$LOGS"
+mkdir -p "$LOGS" || exit 1
+VERDICTS='^(setup|building|built|error|warning|PASS|FAIL|SKIP|FAILED)|^ +(Compiling (raftmq|librocksdb)|Finished|Running) '
+VERDICTS+='|^test result|FAILED$|^sent [0-9]|seeds from|^[0-9]+ passed'
 REASONS=""
-# Output of the simulation, and its exit status once it has ended.
+# Exit status of the simulation, once it has ended.
 SIMULATION="$(mktemp)"
-trap 'rm -f "$OUTPUT" "$SIMULATION" "$SIMULATION.status"' EXIT
+trap 'rm -f "$SIMULATION" "$SIMULATION.status"' EXIT
 # The place of a panic is in its message; traces of expected ones would hide it.
 export RUST_BACKTRACE=0
 
+# What of a step's output is shown while it runs.
+shown() {
+    if [ "$VERBOSE" = yes ]; then
+        cat
+    else
+        grep --line-buffered -E "$VERDICTS" || true
+    fi
+}
+
+# What a step that failed said before each failure, and at its end.
+reasons() {
+    grep -E -B 20 -A 3 'FAILED$|^FAIL |^error' "$1" | grep -v '\.\.\. ok$' | tail -n 120
+    echo '...'
+    tail -n 15 "$1"
+}
+
 step() {
     local name="$1" started=$SECONDS verdict=PASS
+    local log="$LOGS/${name// /-}.log"
     shift
     printf '\n==== %s\n' "$name"
-    if "$@" 2>&1 | tee "$OUTPUT"; then
+    if "$@" 2>&1 | tee "$log" | shown; then
         PASSED=$((PASSED + 1))
     else
         verdict=FAIL
         FAILED=$((FAILED + 1))
-        REASONS+="$(printf '\n---- %s\n' "$name"; grep -E 'FAIL|panicked|^Error|^error' -A2 "$OUTPUT" | tail -n 40)"
+        REASONS+="$(printf '\n---- %s, all of it: %s\n' "$name" "$log"; reasons "$log")"
     fi
     SUMMARY+=("$(printf '%s  %-28s %5d s' "$verdict" "$name" $((SECONDS - started)))")
     [ "$verdict" = PASS ]
@@ -37,7 +64,7 @@ step() {
 
 finish() {
     [ -z "$REASONS" ] || printf '\n==== what failed%s\n' "$REASONS"
-    printf '\n==== summary\n'
+    printf '\n==== summary (all that was said: %s)\n' "$LOGS"
     printf '%s\n' "${SUMMARY[@]}"
     printf 'total %d s\n' $((SECONDS - STARTED))
     echo "$PASSED passed, $FAILED failed"
