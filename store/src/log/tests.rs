@@ -286,7 +286,7 @@ proptest! {
         disk.damage(&path, position % 4096, &[byte ^ (1 << bit)]);
         let log = open(&disk, &options).unwrap();
         let last = verify(&model[model.len() - 1]).unwrap().position;
-        if position > flushed && position >= last {
+        if position >= flushed && position >= last {
             // Nothing says that it was ever flushed.
             prop_assert_eq!(log.next_index(), model.len() as u64 - 1);
             prop_assert_eq!(&raws(&log), &model[..model.len() - 1]);

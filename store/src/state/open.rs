@@ -26,7 +26,8 @@ pub(super) fn open(path: &Path, log: &CommitLog) -> Result<(DB, Tables, KeyIndex
     if let Ok(what) = std::fs::read_to_string(path.join(DAMAGED)) {
         return Err(damaged(path, what.trim().to_owned()));
     }
-    let table = table_options();
+    let mut table = table_options();
+    table.set_block_cache(&BLOCK_CACHE);
     let db = DB::open_cf_descriptors(&options(&table), path, families(&table));
     let db = db.map_err(|error| failure(path, error))?;
     let mut tables = load(&db, path)?;
@@ -45,9 +46,11 @@ fn families(table: &BlockBasedOptions) -> [ColumnFamilyDescriptor; 2] {
     ]
 }
 
-/// Opens a database to look at it, and says which column families it has.
+/// Opens a database to look at it, and says which column families it has. Everything is read from the files: blocks in
+/// [`BLOCK_CACHE`] are known by file, so a database that is open twice would be shown what the other one has read.
 pub(crate) fn open_read_only(path: &Path) -> Result<(DB, Vec<String>)> {
-    let table = table_options();
+    let mut table = table_options();
+    table.disable_cache();
     let names = DB::list_cf(&options(&table), path).map_err(|error| failure(path, error))?;
     let there = families(&table).into_iter();
     let there = there.filter(|family| names.iter().any(|name| name == family.name()));
@@ -87,12 +90,11 @@ pub(super) fn note_damage(path: &Path, what: &str) {
 
 const MIB: usize = 1024 * 1024;
 
-/// The cache of all databases of this process: a process with members of several groups needs no more than the busiest.
+/// The cache of all databases in use in this process: a process with members of several groups needs no more than the busiest.
 static BLOCK_CACHE: LazyLock<Cache> = LazyLock::new(|| Cache::new_lru_cache(16 * MIB));
 
 fn table_options() -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&BLOCK_CACHE);
     table.set_block_size(16 * 1024);
     table.set_cache_index_and_filter_blocks(true);
     table
