@@ -38,11 +38,17 @@ pub(crate) struct Mender {
 
 /// What the others had for one hole.
 enum Outcome {
-    Mended {
-        from: u64,
-    },
-    /// So many members answered that never had what belongs there.
-    Lacking(usize),
+    Mended { from: u64 },
+    Missing(Missing),
+}
+
+/// How many of the other voters answered that they do not have what belongs into a hole either.
+#[derive(Default)]
+struct Missing {
+    /// They never had it.
+    lacking: usize,
+    /// Their own copy is damaged there, and nothing says that it was ever flushed.
+    unflushed: usize,
 }
 
 /// What a member has.
@@ -52,6 +58,8 @@ struct Fetched {
     recovering: bool,
     /// Its own copy is damaged behind these entries.
     damaged: bool,
+    /// None of what is damaged there is known to have been flushed.
+    unflushed: bool,
 }
 
 impl Mender {
@@ -77,15 +85,19 @@ impl Mender {
                             file = %hole.path.display(), offset = hole.offset, from,
                             "damage in the log is mended");
                     }
-                    Outcome::Lacking(lacking) => {
-                        if before_start && self.cannot_be_committed(lacking) && self.cut(hole) {
+                    Outcome::Missing(missing) => {
+                        if before_start
+                            && self.cannot_be_committed(hole, &missing)
+                            && self.cut(hole)
+                        {
                             break;
                         }
                         if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
                             told = Some(Instant::now());
                             tracing::error!(group = %self.options.group,
                                 member = self.options.self_id, file = %hole.path.display(),
-                                offset = hole.offset, answered = lacking,
+                                offset = hole.offset, flushed = hole.flushed, lacking = missing.lacking,
+                                unflushed = missing.unflushed,
                                 "damage in the log, and no other member has what belongs there (with \
                                 raftVoteDespiteLoss=true the log is cut off there): {}",
                                 hole.what);
@@ -101,7 +113,8 @@ impl Mender {
 
     async fn mend(&self, hole: &Hole) -> Outcome {
         let others = self.network.links.others();
-        let mut lacking = 0;
+        let voters = self.network.links.voters();
+        let mut missing = Missing::default();
         for &peer in &others {
             let Some(fetched) = self.fetch(peer, hole.first_index, hole).await else {
                 continue;
@@ -109,7 +122,10 @@ impl Mender {
             if self.repair(hole, fetched.entries).await {
                 return Outcome::Mended { from: peer };
             }
-            lacking += usize::from(!fetched.recovering && !fetched.damaged);
+            if voters.contains(&peer) && !fetched.recovering {
+                missing.lacking += usize::from(!fetched.damaged);
+                missing.unflushed += usize::from(fetched.damaged && fetched.unflushed);
+            }
         }
         // None has all of it; together they may.
         let mut pieces = Vec::new();
@@ -121,7 +137,7 @@ impl Mender {
         }
         match others.last() {
             Some(&last) if self.repair(hole, pieces).await => Outcome::Mended { from: last },
-            _ => Outcome::Lacking(lacking),
+            _ => Outcome::Missing(missing),
         }
     }
 
@@ -165,6 +181,7 @@ impl Mender {
                 }
                 fetched.entries.extend(reply.entries);
                 fetched.recovering = reply.recovering;
+                fetched.unflushed |= reply.unflushed;
             }
             Ok(())
         };
@@ -181,14 +198,17 @@ impl Mender {
         }
     }
 
-    /// Whether so many members never had the entry that no quorum can, this one included; or
-    /// whether an operator gives up what was lost.
-    fn cannot_be_committed(&self, lacking: usize) -> bool {
+    /// Whether so many voters never had the entry that no quorum can, this one included; or all voters say that they do not
+    /// have it and none that it was flushed, as after a power cut of all in the middle of a write, which leaves it on none and
+    /// what follows it on some; or whether an operator gives up what was lost.
+    fn cannot_be_committed(&self, hole: &Hole, missing: &Missing) -> bool {
         if self.options.vote_despite_loss {
             return true;
         }
-        let members = self.network.links.voters().len();
-        members - lacking.min(members) < members / 2 + 1
+        let voters = self.network.links.voters();
+        let others = voters.iter().filter(|id| **id != self.options.self_id);
+        let nobody_flushed = !hole.flushed && missing.lacking + missing.unflushed == others.count();
+        nobody_flushed || voters.len().saturating_sub(missing.lacking) < voters.len() / 2 + 1
     }
 
     fn cut(&self, hole: &Hole) -> bool {

@@ -104,9 +104,12 @@ impl Supply {
         recovering: bool,
     ) -> BoxStream<'static, Result<pb::FetchReply, Status>> {
         let log = self.store.log.clone();
+        let mut damage = log.holes();
+        damage.retain(|hole| hole.first_index < next && first < hole.next_index);
         let greeting = pb::FetchReply {
             entries: Vec::new(),
             recovering,
+            unflushed: !damage.is_empty() && damage.iter().all(|hole| !hole.flushed),
         };
         let entries = stream::try_unfold(first, move |first| {
             let log = log.clone();
@@ -123,6 +126,7 @@ impl Supply {
                 let reply = pb::FetchReply {
                     entries,
                     recovering,
+                    unflushed: false,
                 };
                 Ok((!reply.entries.is_empty()).then_some((reply, after)))
             }
