@@ -13,7 +13,7 @@
 //!                         no quorum of others left ──▶ Salvaging ──▶ Full
 //! ```
 //!
-//! *Recovering* is saved with the vote, so that another restart in between changes nothing. When so
+//! *Recovering* is saved with the vote before anything else is done, so that another restart in between changes nothing. When so
 //! many members are recovering that the others are no quorum, nothing can be lost by voting that is
 //! not lost already: all members together then choose the longest log there is.
 

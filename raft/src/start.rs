@@ -72,6 +72,11 @@ pub(crate) async fn start(
         links.set_members(members.into_iter().map(place).collect());
     }
     let standing = Standing::at_start(&options, &store, &vote);
+    if standing == Standing::Recovering {
+        // Before anything that may take long: a start that ends halfway must not make the next one forget it.
+        vote.set_recovering(true).map_err(|error| storage(&error))?;
+    }
+    store.forgetting_noted().map_err(|error| storage(&error))?;
     let network = Network {
         identity: identity.clone(),
         links: links.clone(),

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
+
 use crate::committed::CommittedMark;
 use crate::disk::{Disk, DiskSpace, RealDisk};
 use crate::error::{Error, Result};
@@ -113,6 +115,8 @@ pub struct Store {
     places: Places,
     poison: Poison,
     last_stop: LastStop,
+    /// What is to be marked once [`LastStop::Machine`] has been noted elsewhere.
+    unmarked: Arc<Mutex<Option<String>>>,
 }
 
 impl Store {
@@ -147,7 +151,7 @@ impl Store {
             check_room(&*disk, folder)?;
         }
         let poison = Poison::default();
-        let last_stop = mark_open(&disk, root, is_new, options.flush)?;
+        let (last_stop, unmarked) = mark_open(&disk, root, is_new, options.flush)?;
         let log_options = LogOptions {
             dir: log_dir.clone(),
             segment_bytes: options.segment_bytes,
@@ -174,6 +178,7 @@ impl Store {
             places,
             poison,
             last_stop,
+            unmarked: Arc::new(Mutex::new(unmarked)),
         })
     }
 
@@ -192,9 +197,23 @@ impl Store {
             .map_err(Error::io("ask for the room of", self.root()))
     }
 
-    /// How the store was left before this start.
+    /// How the store was left before this start. That a member may have forgotten what it acknowledged stays so at every
+    /// later start, however the store is left meanwhile, until [`forgetting_noted`](Self::forgetting_noted).
     pub fn last_stop(&self) -> LastStop {
         self.last_stop
+    }
+
+    /// What [`last_stop`](Self::last_stop) says has been noted where it lasts, or may be given up.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forgetting_noted(&self) -> Result<()> {
+        let mut unmarked = self.unmarked.lock();
+        if let Some(mark) = &*unmarked {
+            small_file::replace(&*self.disk, &self.root().join(ABORT), mark.as_bytes())?;
+        }
+        *unmarked = None;
+        Ok(())
     }
 
     /// Why the store refuses writes, once it does: the first failed write or flush.
@@ -216,6 +235,9 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         self.state.close()?;
         self.log.sync()?;
+        if self.unmarked.lock().is_some() {
+            return Ok(());
+        }
         let root = &self.places.root;
         let path = root.join(ABORT);
         match self.disk.remove(&path) {
@@ -355,13 +377,14 @@ fn check_room(disk: &dyn Disk, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Finds out how the store was left, and marks it as used.
+/// Finds out how the store was left, and marks it as used; unless what was found must outlive this process: then the mark stays
+/// as it is, and what it has to become is returned.
 fn mark_open(
     disk: &Arc<dyn Disk>,
     root: &Path,
     is_new: bool,
     flush: FlushMode,
-) -> Result<LastStop> {
+) -> Result<(LastStop, Option<String>)> {
     let path = root.join(ABORT);
     let boot = disk.boot_id();
     let left = small_file::read(disk, &path, 64 * 1024)?;
@@ -377,8 +400,12 @@ fn mark_open(
         FlushMode::Sync => "sync",
         FlushMode::Async { .. } => "async",
     };
-    small_file::replace(&**disk, &path, format!("{boot}\n{mode}\n").as_bytes())?;
-    Ok(last_stop)
+    let mark = format!("{boot}\n{mode}\n");
+    if last_stop == (LastStop::Machine { was_async: true }) {
+        return Ok((last_stop, Some(mark)));
+    }
+    small_file::replace(&**disk, &path, mark.as_bytes())?;
+    Ok((last_stop, None))
 }
 
 #[cfg(test)]

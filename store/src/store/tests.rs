@@ -290,6 +290,34 @@ fn lock_keeps_others_out() {
     assert!(refused(StoreOptions { self_id: 2, ..two }).contains("this is no store"));
 }
 
+/// That the machine stopped below a member that had not flushed is known until it has been noted elsewhere.
+#[test]
+fn what_may_be_forgotten_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    drop(Store::open(mine(&root)).unwrap());
+    std::fs::write(root.join(ABORT), "an earlier boot\nasync\n").unwrap();
+    let forgot = LastStop::Machine { was_async: true };
+    // A start that ends before, one that is even closed, and the one that notes it.
+    for close in [false, true, false] {
+        let store = Store::open(mine(&root)).unwrap();
+        assert_eq!(store.last_stop(), forgot);
+        if close {
+            store.close().unwrap();
+        }
+    }
+    Store::open(mine(&root))
+        .unwrap()
+        .forgetting_noted()
+        .unwrap();
+    let store = Store::open(mine(&root)).unwrap();
+    assert_eq!(store.last_stop(), LastStop::Process);
+    store.close().unwrap();
+    drop(store);
+    let store = Store::open(mine(&root)).unwrap();
+    assert_eq!(store.last_stop(), LastStop::Clean);
+}
+
 /// A store of another group or member, or with another segment size, is left alone.
 #[test]
 fn identity_is_checked() {
