@@ -119,7 +119,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &LogOptions) -> Result<Reco
             .map_err(Error::io("remove", &segment.path))?;
     }
     disk.sync_dir(dir).map_err(Error::io("flush", dir))?;
-    checkpoint.save_synced(last)?;
+    // A hole that a power cut may have left before anybody could rely on it is met as such at every start, until it is mended or
+    // cut off.
+    if holes.iter().all(|hole| hole.flushed) {
+        checkpoint.save_synced(last)?;
+    }
     for segment in segments.iter().rev().skip(1) {
         segment.close_file();
     }
