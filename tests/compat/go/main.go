@@ -242,6 +242,8 @@ func push(o options) {
 	}
 	say("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	// What was printed leaves the client's queue once its listener has returned; only then the offset saved below covers it.
+	time.Sleep(200 * time.Millisecond)
 	if err := c.Shutdown(); err != nil {
 		fail("shut the consumer down", err)
 	}
